@@ -1,0 +1,473 @@
+//! From a string to a verified token (RFC 7515 §5.2, RFC 7519 §7.2), and the ways to look at one that is not verified.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::DeserializeOwned;
+use signature::Verifier;
+
+use crate::json::{Json, Object};
+use crate::jwk::MAX_KID_BYTES;
+use crate::rejection::shown;
+use crate::{Algorithm, KeySet, Part, Policy, Rejection, Timestamp, TokenType};
+
+/// The claims of a token that held when it was checked. Only [`check`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified<C> {
+    claims: C,
+    header: Header,
+    registered: Registered,
+}
+
+/// The payload of a JWS whose signature is valid. Only [`check_signature`] makes one. It may be anything, and of any age.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedPayload {
+    payload: Vec<u8>,
+    header: Header,
+}
+
+/// A token in the right shape with an acceptable header. Nothing in it has been proved.
+#[derive(Clone, Debug)]
+pub struct UnverifiedJwt<'t> {
+    header: Header,
+    /// Header and payload as they stand in the token: what the signature is over.
+    signing_input: &'t str,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// What the header of a token says, as far as it matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    algorithm: Algorithm,
+    kid: Option<String>,
+    typ: Option<String>,
+}
+
+/// A token taken apart and nothing more, for a person to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnverifiedParts {
+    /// The header's JSON, whatever it says.
+    pub header_json: String,
+    /// The payload's bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Checks a token at the instant `now`.
+///
+/// # Errors
+/// The first [`Rejection`] in the order of the steps: size, shape, header, key, signature, claims
+pub fn check<C: DeserializeOwned>(
+    token: &str,
+    keys: &KeySet,
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<Verified<C>, Rejection> {
+    let jwt = UnverifiedJwt::parse(token, policy.max_token_bytes())?;
+    check_header(&jwt.header, policy)?;
+    check_key_and_signature(&jwt, keys)?;
+    let registered = check_claims(&jwt.payload, policy, now)?;
+    let claims = serde_json::from_slice(&jwt.payload)
+        .map_err(|error| Rejection::UnexpectedClaims { found: shown(&error.to_string()) })?;
+    Ok(Verified { claims, header: jwt.header, registered })
+}
+
+/// Checks a JWS alone: shape, header, key and signature. The payload may be anything, empty too; `typ` and claims are
+/// not looked at, so this says who signed, not that a token holds.
+///
+/// # Errors
+/// The first [`Rejection`] in the order of the steps; an input over 1 MiB is too large
+pub fn check_signature(token: &str, keys: &KeySet, algorithms: &[Algorithm]) -> Result<VerifiedPayload, Rejection> {
+    let jws = parse_jws(token, MAX_JWS_BYTES)?;
+    check_algorithm(jws.header.algorithm, algorithms)?;
+    check_key_and_signature(&jws, keys)?;
+    Ok(VerifiedPayload { payload: jws.payload, header: jws.header })
+}
+
+/// Takes a token apart and verifies **nothing**: neither signature nor header nor time. For people who debug.
+///
+/// # Errors
+/// A [`Rejection`] about size (over 1 MiB) and shape only
+pub fn decode_unverified(token: &str) -> Result<UnverifiedParts, Rejection> {
+    let [header, payload, signature] = split(token, MAX_JWS_BYTES)?;
+    decode(Part::Signature, signature)?;
+    let header_json =
+        String::from_utf8(decode(Part::Header, header)?).map_err(|_| Rejection::NotAnObject { part: Part::Header })?;
+    Ok(UnverifiedParts { header_json, payload: decode(Part::Payload, payload)? })
+}
+
+impl<'t> UnverifiedJwt<'t> {
+    /// Reads a token's shape and header.
+    ///
+    /// # Errors
+    /// A [`Rejection`] about size, shape or header
+    pub fn parse(token: &'t str, max_bytes: usize) -> Result<Self, Rejection> {
+        let jwt = parse_jws(token, max_bytes)?;
+        if jwt.payload.is_empty() {
+            return Err(Rejection::EmptyPart { part: Part::Payload });
+        }
+        Ok(jwt)
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The id of the key that is said to have signed it.
+    pub fn kid(&self) -> Option<&str> {
+        self.header.kid()
+    }
+
+    /// The algorithm it is said to be signed with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.header.algorithm()
+    }
+
+    /// Whether the token would hold if its signature did: everything [`check`] does but key and signature. A token
+    /// that is not even plausible is not worth fetching keys for.
+    ///
+    /// # Errors
+    /// A [`Rejection`] about header or claims
+    pub fn plausible(&self, policy: &Policy, now: Timestamp) -> Result<(), Rejection> {
+        check_header(&self.header, policy)?;
+        check_claims(&self.payload, policy, now)?;
+        Ok(())
+    }
+}
+
+impl Header {
+    /// `alg`.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// `kid`.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// `typ`.
+    pub fn typ(&self) -> Option<&str> {
+        self.typ.as_deref()
+    }
+}
+
+impl<C> Verified<C> {
+    /// The claims.
+    pub fn claims(&self) -> &C {
+        &self.claims
+    }
+
+    /// The claims, given away.
+    pub fn into_claims(self) -> C {
+        self.claims
+    }
+
+    /// The id of the key that signed it, if the token names one.
+    pub fn kid(&self) -> Option<&str> {
+        self.header.kid()
+    }
+
+    /// The algorithm it is signed with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.header.algorithm()
+    }
+
+    /// Its `exp`, a fraction rounded up.
+    pub fn expires_at(&self) -> Timestamp {
+        self.registered.expires_at
+    }
+
+    /// Its `iss`; always there unless the policy accepts any issuer.
+    pub fn issuer(&self) -> Option<&str> {
+        self.registered.issuer.as_deref()
+    }
+
+    /// Its `sub`.
+    pub fn subject(&self) -> Option<&str> {
+        self.registered.subject.as_deref()
+    }
+}
+
+impl VerifiedPayload {
+    /// The payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The payload, given away.
+    pub fn into_payload(self) -> Vec<u8> {
+        self.payload
+    }
+
+    /// The id of the key that signed it, if the header names one.
+    pub fn kid(&self) -> Option<&str> {
+        self.header.kid()
+    }
+
+    /// The algorithm it is signed with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.header.algorithm()
+    }
+}
+
+/// The registered claims a verdict is reached from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Registered {
+    expires_at: Timestamp,
+    issuer: Option<String>,
+    subject: Option<String>,
+}
+
+fn parse_jws(token: &str, max_bytes: usize) -> Result<UnverifiedJwt<'_>, Rejection> {
+    let [header, payload, signature] = split(token, max_bytes)?;
+    if signature.is_empty() {
+        return Err(Rejection::EmptyPart { part: Part::Signature });
+    }
+    let signing_input = &token[..header.len() + 1 + payload.len()];
+    let header = decode(Part::Header, header)?;
+    let payload = decode(Part::Payload, payload)?;
+    let signature = decode(Part::Signature, signature)?;
+    Ok(UnverifiedJwt { header: read_header(&header)?, signing_input, payload, signature })
+}
+
+/// Steps 1 of [`check`]: size and shape. Only the header has to have content here.
+fn split(token: &str, max_bytes: usize) -> Result<[&str; 3], Rejection> {
+    if token.len() > max_bytes {
+        return Err(Rejection::TokenTooLarge { limit_bytes: max_bytes, found_bytes: token.len() });
+    }
+    if token.trim_start().starts_with('{') {
+        return Err(Rejection::JsonSerialization);
+    }
+    let mut parts = token.split('.');
+    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(match token.split('.').count() {
+            5 => Rejection::EncryptedToken,
+            found => Rejection::WrongPartCount { found },
+        });
+    };
+    if header.is_empty() {
+        return Err(Rejection::EmptyPart { part: Part::Header });
+    }
+    Ok([header, payload, signature])
+}
+
+/// RFC 7515 §2: base64url "with all trailing '=' characters omitted … and without the inclusion of any line breaks,
+/// whitespace, or other additional characters". Bits after the last octet have to be zero, so that a token has one
+/// spelling only.
+fn decode(part: Part, text: &str) -> Result<Vec<u8>, Rejection> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| Rejection::NotBase64Url { part })
+}
+
+fn with_object<T>(
+    part: Part,
+    json: &[u8],
+    read: impl FnOnce(&Object<'_>) -> Result<T, Rejection>,
+) -> Result<T, Rejection> {
+    let Ok(Json::Object(object)) = serde_json::from_slice(json) else {
+        return Err(Rejection::NotAnObject { part });
+    };
+    match object.repeated_name() {
+        Some(name) => Err(Rejection::RepeatedMember { part, found: shown(name) }),
+        None => read(&object),
+    }
+}
+
+/// Step 2 of [`check`], the part that no policy changes. `jwk jku x5u x5c` and members nobody knows are not looked at:
+/// a token can't bring its own key.
+fn read_header(json: &[u8]) -> Result<Header, Rejection> {
+    with_object(Part::Header, json, |header| {
+        // RFC 7515 §4.1.11: "If any of the listed extension Header Parameters are not understood and supported by the
+        // recipient, then the JWS is invalid", and an empty or wrongly typed list is invalid too.
+        if header.get("crit").is_some() {
+            return Err(Rejection::CriticalHeader);
+        }
+        // RFC 7797 §7 keeps `b64` out of JWTs; `enc` and `zip` belong to encryption.
+        if let Some(member) = ["b64", "enc", "zip"].into_iter().find(|member| header.get(member).is_some()) {
+            return Err(Rejection::ForbiddenHeader { member });
+        }
+        if header_text(header, "cty")?.is_some_and(|cty| is_media_type(cty, "JWT")) {
+            return Err(Rejection::NestedToken);
+        }
+        let alg = header_text(header, "alg")?.ok_or(Rejection::MalformedHeader {
+            member: "alg",
+            expected: "a string",
+            found: "nothing",
+        })?;
+        let algorithm =
+            Algorithm::from_alg(alg).ok_or_else(|| Rejection::UnsupportedAlgorithm { found: shown(alg) })?;
+        let kid = header_text(header, "kid")?;
+        if kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
+            return Err(Rejection::MalformedHeader {
+                member: "kid",
+                expected: "at most 256 bytes long",
+                found: "a longer string",
+            });
+        }
+        let typ = header_text(header, "typ")?;
+        Ok(Header { algorithm, kid: kid.map(str::to_owned), typ: typ.map(str::to_owned) })
+    })
+}
+
+fn header_text<'j>(header: &'j Object<'_>, member: &'static str) -> Result<Option<&'j str>, Rejection> {
+    match header.get(member) {
+        None => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text)),
+        Some(other) => Err(Rejection::MalformedHeader { member, expected: "a string", found: other.kind() }),
+    }
+}
+
+/// RFC 7515 §4.1.9: media types are compared without case, and `application/` may be left out.
+fn is_media_type(found: &str, expected: &str) -> bool {
+    const PREFIX: &str = "application/";
+    let short = match found.get(..PREFIX.len()) {
+        Some(prefix) if prefix.eq_ignore_ascii_case(PREFIX) => &found[PREFIX.len()..],
+        _ => found,
+    };
+    short.eq_ignore_ascii_case(expected)
+}
+
+/// Step 2 of [`check`], the part that the policy decides.
+fn check_header(header: &Header, policy: &Policy) -> Result<(), Rejection> {
+    check_algorithm(header.algorithm, policy.algorithms())?;
+    let typ = header.typ.as_deref();
+    let (accepted, expected) = match policy.token_type() {
+        // RFC 9068 §4: "The resource server MUST verify that the 'typ' header value is 'at+jwt' or
+        // 'application/at+jwt' and reject tokens carrying any other value."
+        TokenType::AccessToken => (typ.is_some_and(|typ| is_media_type(typ, "at+jwt")), "at+jwt"),
+        TokenType::IdToken => (typ.is_none_or(|typ| is_media_type(typ, "JWT")), "JWT or none"),
+        TokenType::Any => (true, "any"),
+    };
+    if accepted { Ok(()) } else { Err(Rejection::WrongType { expected, found: typ.map_or("none".into(), shown) }) }
+}
+
+fn check_algorithm(found: Algorithm, allowed: &[Algorithm]) -> Result<(), Rejection> {
+    if allowed.contains(&found) {
+        return Ok(());
+    }
+    let names: Vec<_> = allowed.iter().map(|algorithm| algorithm.as_str()).collect();
+    Err(Rejection::AlgorithmNotAllowed { expected: names.join(" "), found })
+}
+
+/// Steps 3 and 4 of [`check`].
+fn check_key_and_signature(jws: &UnverifiedJwt<'_>, keys: &KeySet) -> Result<(), Rejection> {
+    let key = keys.choose(jws.kid(), jws.algorithm())?;
+    key.verify(jws.signing_input.as_bytes(), &jws.signature).map_err(|_| Rejection::BadSignature)
+}
+
+/// Step 5 of [`check`].
+fn check_claims(payload: &[u8], policy: &Policy, now: Timestamp) -> Result<Registered, Rejection> {
+    with_object(Part::Payload, payload, |claims| {
+        for claim in ["jti", "client_id", "scope"] {
+            claim_text(claims, claim)?;
+        }
+        // A token bound to a key is worth nothing without the proof (RFC 7800 §3.1), and none is taken here.
+        if claims.get("cnf").is_some() {
+            return Err(Rejection::SenderConstrained);
+        }
+        let issuer = check_issuer(claims, policy)?;
+        check_audience(claims, policy)?;
+        let subject = claim_text(claims, "sub")?;
+        if policy.token_type() == TokenType::IdToken {
+            required(subject, "sub")?;
+            required(claims.get("iat"), "iat")?;
+        }
+        let expires_at = check_dates(claims, policy, now)?;
+        Ok(Registered { expires_at, issuer: issuer.map(str::to_owned), subject: subject.map(str::to_owned) })
+    })
+}
+
+fn check_issuer<'j>(claims: &'j Object<'_>, policy: &Policy) -> Result<Option<&'j str>, Rejection> {
+    let found = claim_text(claims, "iss")?;
+    if let Some(expected) = policy.issuer()
+        && required(found, "iss")? != expected
+    {
+        return Err(Rejection::WrongIssuer { expected: shown(expected), found: shown(found.unwrap_or_default()) });
+    }
+    Ok(found)
+}
+
+/// RFC 7519 §4.1.3, and for ID tokens OpenID Connect Core §3.1.3.7 steps 3 to 5.
+fn check_audience(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
+    let malformed =
+        |found| Rejection::MalformedClaim { claim: "aud", expected: "a string or a non-empty array of strings", found };
+    let mut found: Vec<&str> = Vec::new();
+    match required(claims.get("aud"), "aud")? {
+        Json::String(audience) => found.push(audience),
+        Json::Array(audiences) if audiences.is_empty() => return Err(malformed("an empty array")),
+        Json::Array(audiences) => {
+            for audience in audiences {
+                let Json::String(audience) = audience else { return Err(malformed("an array of something else")) };
+                found.push(audience);
+            }
+        }
+        other => return Err(malformed(other.kind())),
+    }
+    let is_ours = |name: &str| policy.audiences().iter().any(|audience| audience == name);
+    if !found.iter().any(|audience| is_ours(audience)) {
+        return Err(Rejection::WrongAudience { expected: policy.audiences_shown(), found: shown(&found.join(" ")) });
+    }
+
+    let authorized_party = claim_text(claims, "azp")?;
+    if policy.token_type() != TokenType::IdToken {
+        return Ok(());
+    }
+    match authorized_party {
+        None if found.len() > 1 => Err(Rejection::MissingClaim { claim: "azp" }),
+        Some(party) if !is_ours(party) => {
+            Err(Rejection::WrongAuthorizedParty { expected: policy.audiences_shown(), found: shown(party) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// RFC 7519 §4.1.4 to §4.1.6. Returns `exp`.
+fn check_dates(claims: &Object<'_>, policy: &Policy, now: Timestamp) -> Result<Timestamp, Rejection> {
+    let leeway = policy.leeway();
+    let expires_at = required(claim_date(claims, "exp")?, "exp")?;
+    let not_before = claim_date(claims, "nbf")?;
+    claim_date(claims, "iat")?;
+    claim_date(claims, "auth_time")?;
+    // "on or after which the JWT MUST NOT be accepted"
+    if now >= expires_at + leeway {
+        return Err(Rejection::Expired { expires_at, now, leeway });
+    }
+    // "before which the JWT MUST NOT be accepted"
+    match not_before {
+        Some(not_before) if not_before > now + leeway => Err(Rejection::NotYetValid { not_before, now, leeway }),
+        _ => Ok(expires_at),
+    }
+}
+
+fn required<T>(value: Option<T>, claim: &'static str) -> Result<T, Rejection> {
+    value.ok_or(Rejection::MissingClaim { claim })
+}
+
+fn claim_text<'j>(claims: &'j Object<'_>, claim: &'static str) -> Result<Option<&'j str>, Rejection> {
+    match claims.get(claim) {
+        None => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text)),
+        Some(other) => Err(Rejection::MalformedClaim { claim, expected: "a string", found: other.kind() }),
+    }
+}
+
+fn claim_date(claims: &Object<'_>, claim: &'static str) -> Result<Option<Timestamp>, Rejection> {
+    let expected = "a number of seconds from 1970 to the year 9999";
+    match claims.get(claim) {
+        None => Ok(None),
+        Some(Json::Number(seconds)) if (0.0..=END_OF_YEAR_9999).contains(seconds) => {
+            Ok(Timestamp::from_fractional_unix(*seconds))
+        }
+        Some(Json::Number(_)) => {
+            Err(Rejection::MalformedClaim { claim, expected, found: "a number out of that range" })
+        }
+        Some(other) => Err(Rejection::MalformedClaim { claim, expected, found: other.kind() }),
+    }
+}
+
+/// 9999-12-31T23:59:59Z.
+const END_OF_YEAR_9999: f64 = 253_402_300_799.0;
+
+/// A bound for [`check_signature`] and [`decode_unverified`], which no policy gives one.
+const MAX_JWS_BYTES: usize = 1 << 20;
