@@ -1,1 +1,43 @@
-//! x
+//! For resource servers: verifies the tokens of an issuer with its public keys, which it fetches and keeps fresh.
+//!
+//! ```no_run
+//! use keywheel_verifier::{AccessTokenClaims, Policy, Verifier, VerifyError};
+//!
+//! # async fn example(token: &str) -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy::access_token("https://id.example.com", "https://api.example.com");
+//! let verifier = Verifier::builder(policy).name("payments").build()?;
+//!
+//! match verifier.verify::<AccessTokenClaims>(token).await {
+//!     Ok(verified) => println!("hello {}", verified.claims().sub),
+//!     Err(VerifyError::Rejected(rejection)) => println!("401: {rejection}"),
+//!     Err(VerifyError::KeysUnavailable { retry_after }) => println!("503, retry after {} s", retry_after.as_secs()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Build one [`Verifier`] for each issuer at start-up and clone it into the handlers. The verdict is always that of
+//! [`keywheel_jose::check`]; what this crate adds is the key set it is given:
+//!
+//! - It is fetched at once and then in the background, before it goes stale: no request waits for a refresh, and
+//!   [`Verifier::verify_now`] needs no `async` at all.
+//! - While the issuer can't be reached, the last set is used for up to [`Limits::trusted`]; then the answer is
+//!   [`VerifyError::KeysUnavailable`], a 503 and never a 401.
+//! - A token whose `kid` is unknown may cause a fetch, but a storm of them causes no more than one per
+//!   [`Limits::cooldown`], and one that is not even plausible causes none.
+//! - An answer that is broken, empty, late or too large changes nothing.
+
+mod cache;
+mod fetch;
+mod limits;
+mod text;
+mod verifier;
+
+pub use cache::Health;
+pub use fetch::{Caching, FetchError, FetchFuture, FetchKeys, Fetched, UrlProblem};
+pub use keywheel_jose::{
+    AccessTokenClaims, Algorithm, Audience, IdTokenClaims, Policy, PolicyError, Rejection, Timestamp, TokenType,
+    Verified,
+};
+pub use limits::{Limits, LimitsError};
+pub use verifier::{BuildError, Verifier, VerifierBuilder, VerifyError};
