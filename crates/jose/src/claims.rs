@@ -1,11 +1,13 @@
 //! What access tokens and ID tokens say (RFC 7519 §4.1, RFC 9068 §2.2, OpenID Connect Core §2).
 //!
-//! The same types are minted from and read into. Whether a token holds does not depend on them: [`crate::check`] looks
-//! at the registered claims itself, whatever type its caller reads.
+//! The same types are minted from and read into. Whether a token holds does not depend on them: the registered claims
+//! are checked here, whatever type the caller of [`crate::check`] reads.
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::Timestamp;
+use crate::json::{Json, Object, with_object};
+use crate::rejection::shown;
+use crate::{Part, Policy, Rejection, Timestamp, TokenType};
 
 /// Whom a token is for. One audience is written as a string, several as an array (RFC 7519 §4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -91,6 +93,14 @@ pub struct IdTokenClaims {
     pub profile: serde_json::Map<String, serde_json::Value>,
 }
 
+/// The registered claims a verdict is reached from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) expires_at: Timestamp,
+    pub(crate) issuer: Option<String>,
+    pub(crate) subject: Option<String>,
+}
+
 impl Audience {
     /// Whether it names `audience`, exactly.
     pub fn contains(&self, audience: &str) -> bool {
@@ -152,3 +162,116 @@ impl From<OneOrMany> for Audience {
         }
     }
 }
+
+/// Step 5 of [`crate::check`].
+pub(crate) fn check_claims(payload: &[u8], policy: &Policy, now: Timestamp) -> Result<Registered, Rejection> {
+    with_object(Part::Payload, payload, |claims| {
+        for claim in ["jti", "client_id", "scope"] {
+            claim_text(claims, claim)?;
+        }
+        // A token bound to a key is worth nothing without the proof (RFC 7800 §3.1), and none is taken here.
+        if claims.get("cnf").is_some() {
+            return Err(Rejection::SenderConstrained);
+        }
+        let issuer = check_issuer(claims, policy)?;
+        check_audience(claims, policy)?;
+        let subject = claim_text(claims, "sub")?;
+        if policy.token_type() == TokenType::IdToken {
+            required(subject, "sub")?;
+            required(claims.get("iat"), "iat")?;
+        }
+        let expires_at = check_dates(claims, policy, now)?;
+        Ok(Registered { expires_at, issuer: issuer.map(str::to_owned), subject: subject.map(str::to_owned) })
+    })
+}
+
+fn check_issuer<'j>(claims: &'j Object<'_>, policy: &Policy) -> Result<Option<&'j str>, Rejection> {
+    let found = claim_text(claims, "iss")?;
+    if let Some(expected) = policy.issuer()
+        && required(found, "iss")? != expected
+    {
+        return Err(Rejection::WrongIssuer { expected: shown(expected), found: shown(found.unwrap_or_default()) });
+    }
+    Ok(found)
+}
+
+/// RFC 7519 §4.1.3, and for ID tokens OpenID Connect Core §3.1.3.7 steps 3 to 5.
+fn check_audience(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
+    let malformed =
+        |found| Rejection::MalformedClaim { claim: "aud", expected: "a string or a non-empty array of strings", found };
+    let mut found: Vec<&str> = Vec::new();
+    match required(claims.get("aud"), "aud")? {
+        Json::String(audience) => found.push(audience),
+        Json::Array(audiences) if audiences.is_empty() => return Err(malformed("an empty array")),
+        Json::Array(audiences) => {
+            for audience in audiences {
+                let Json::String(audience) = audience else { return Err(malformed("an array of something else")) };
+                found.push(audience);
+            }
+        }
+        other => return Err(malformed(other.kind())),
+    }
+    let is_ours = |name: &str| policy.audiences().iter().any(|audience| audience == name);
+    if !found.iter().any(|audience| is_ours(audience)) {
+        return Err(Rejection::WrongAudience { expected: policy.audiences_shown(), found: shown(&found.join(" ")) });
+    }
+
+    let authorized_party = claim_text(claims, "azp")?;
+    if policy.token_type() != TokenType::IdToken {
+        return Ok(());
+    }
+    match authorized_party {
+        None if found.len() > 1 => Err(Rejection::MissingClaim { claim: "azp" }),
+        Some(party) if !is_ours(party) => {
+            Err(Rejection::WrongAuthorizedParty { expected: policy.audiences_shown(), found: shown(party) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// RFC 7519 §4.1.4 to §4.1.6. Returns `exp`.
+fn check_dates(claims: &Object<'_>, policy: &Policy, now: Timestamp) -> Result<Timestamp, Rejection> {
+    let leeway = policy.leeway();
+    let expires_at = required(claim_date(claims, "exp")?, "exp")?;
+    let not_before = claim_date(claims, "nbf")?;
+    claim_date(claims, "iat")?;
+    claim_date(claims, "auth_time")?;
+    // "on or after which the JWT MUST NOT be accepted"
+    if now >= expires_at + leeway {
+        return Err(Rejection::Expired { expires_at, now, leeway });
+    }
+    // "before which the JWT MUST NOT be accepted"
+    match not_before {
+        Some(not_before) if not_before > now + leeway => Err(Rejection::NotYetValid { not_before, now, leeway }),
+        _ => Ok(expires_at),
+    }
+}
+
+fn required<T>(value: Option<T>, claim: &'static str) -> Result<T, Rejection> {
+    value.ok_or(Rejection::MissingClaim { claim })
+}
+
+fn claim_text<'j>(claims: &'j Object<'_>, claim: &'static str) -> Result<Option<&'j str>, Rejection> {
+    match claims.get(claim) {
+        None => Ok(None),
+        Some(Json::String(text)) => Ok(Some(text)),
+        Some(other) => Err(Rejection::MalformedClaim { claim, expected: "a string", found: other.kind() }),
+    }
+}
+
+fn claim_date(claims: &Object<'_>, claim: &'static str) -> Result<Option<Timestamp>, Rejection> {
+    let expected = "a number of seconds from 1970 to the year 9999";
+    match claims.get(claim) {
+        None => Ok(None),
+        Some(Json::Number(seconds)) if (0.0..=END_OF_YEAR_9999).contains(seconds) => {
+            Ok(Timestamp::from_fractional_unix(*seconds))
+        }
+        Some(Json::Number(_)) => {
+            Err(Rejection::MalformedClaim { claim, expected, found: "a number out of that range" })
+        }
+        Some(other) => Err(Rejection::MalformedClaim { claim, expected, found: other.kind() }),
+    }
+}
+
+/// 9999-12-31T23:59:59Z.
+const END_OF_YEAR_9999: f64 = 253_402_300_799.0;

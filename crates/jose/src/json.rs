@@ -8,6 +8,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::rejection::shown;
+use crate::{Part, Rejection};
+
 /// Any JSON value. Numbers are `f64`: the only ones that matter here are dates, far below 2^53.
 #[derive(Debug)]
 pub(crate) enum Json<'a> {
@@ -62,6 +65,21 @@ impl<'a> Object<'a> {
     pub(crate) fn repeated_name(&self) -> Option<&str> {
         let own = self.0.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0.as_ref());
         own.or_else(|| self.0.iter().find_map(|(_, value)| value.repeated_name()))
+    }
+}
+
+/// Reads a part of a token as one JSON object without repeated names.
+pub(crate) fn with_object<T>(
+    part: Part,
+    json: &[u8],
+    read: impl FnOnce(&Object<'_>) -> Result<T, Rejection>,
+) -> Result<T, Rejection> {
+    let Ok(Json::Object(object)) = serde_json::from_slice(json) else {
+        return Err(Rejection::NotAnObject { part });
+    };
+    match object.repeated_name() {
+        Some(name) => Err(Rejection::RepeatedMember { part, found: shown(name) }),
+        None => read(&object),
     }
 }
 

@@ -5,7 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use signature::Verifier;
 
-use crate::json::{Json, Object};
+use crate::claims::{Registered, check_claims};
+use crate::json::{Json, Object, with_object};
 use crate::jwk::MAX_KID_BYTES;
 use crate::rejection::shown;
 use crate::{Algorithm, KeySet, Part, Policy, Rejection, Timestamp, TokenType};
@@ -211,14 +212,6 @@ impl VerifiedPayload {
     }
 }
 
-/// The registered claims a verdict is reached from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Registered {
-    expires_at: Timestamp,
-    issuer: Option<String>,
-    subject: Option<String>,
-}
-
 fn parse_jws(token: &str, max_bytes: usize) -> Result<UnverifiedJwt<'_>, Rejection> {
     let [header, payload, signature] = split(token, max_bytes)?;
     if signature.is_empty() {
@@ -258,20 +251,6 @@ fn split(token: &str, max_bytes: usize) -> Result<[&str; 3], Rejection> {
 /// spelling only.
 fn decode(part: Part, text: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| Rejection::NotBase64Url { part })
-}
-
-fn with_object<T>(
-    part: Part,
-    json: &[u8],
-    read: impl FnOnce(&Object<'_>) -> Result<T, Rejection>,
-) -> Result<T, Rejection> {
-    let Ok(Json::Object(object)) = serde_json::from_slice(json) else {
-        return Err(Rejection::NotAnObject { part });
-    };
-    match object.repeated_name() {
-        Some(name) => Err(Rejection::RepeatedMember { part, found: shown(name) }),
-        None => read(&object),
-    }
 }
 
 /// Step 2 of [`check`], the part that no policy changes. `jwk jku x5u x5c` and members nobody knows are not looked at:
@@ -355,119 +334,6 @@ fn check_key_and_signature(jws: &UnverifiedJwt<'_>, keys: &KeySet) -> Result<(),
     let key = keys.choose(jws.kid(), jws.algorithm())?;
     key.verify(jws.signing_input.as_bytes(), &jws.signature).map_err(|_| Rejection::BadSignature)
 }
-
-/// Step 5 of [`check`].
-fn check_claims(payload: &[u8], policy: &Policy, now: Timestamp) -> Result<Registered, Rejection> {
-    with_object(Part::Payload, payload, |claims| {
-        for claim in ["jti", "client_id", "scope"] {
-            claim_text(claims, claim)?;
-        }
-        // A token bound to a key is worth nothing without the proof (RFC 7800 §3.1), and none is taken here.
-        if claims.get("cnf").is_some() {
-            return Err(Rejection::SenderConstrained);
-        }
-        let issuer = check_issuer(claims, policy)?;
-        check_audience(claims, policy)?;
-        let subject = claim_text(claims, "sub")?;
-        if policy.token_type() == TokenType::IdToken {
-            required(subject, "sub")?;
-            required(claims.get("iat"), "iat")?;
-        }
-        let expires_at = check_dates(claims, policy, now)?;
-        Ok(Registered { expires_at, issuer: issuer.map(str::to_owned), subject: subject.map(str::to_owned) })
-    })
-}
-
-fn check_issuer<'j>(claims: &'j Object<'_>, policy: &Policy) -> Result<Option<&'j str>, Rejection> {
-    let found = claim_text(claims, "iss")?;
-    if let Some(expected) = policy.issuer()
-        && required(found, "iss")? != expected
-    {
-        return Err(Rejection::WrongIssuer { expected: shown(expected), found: shown(found.unwrap_or_default()) });
-    }
-    Ok(found)
-}
-
-/// RFC 7519 §4.1.3, and for ID tokens OpenID Connect Core §3.1.3.7 steps 3 to 5.
-fn check_audience(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
-    let malformed =
-        |found| Rejection::MalformedClaim { claim: "aud", expected: "a string or a non-empty array of strings", found };
-    let mut found: Vec<&str> = Vec::new();
-    match required(claims.get("aud"), "aud")? {
-        Json::String(audience) => found.push(audience),
-        Json::Array(audiences) if audiences.is_empty() => return Err(malformed("an empty array")),
-        Json::Array(audiences) => {
-            for audience in audiences {
-                let Json::String(audience) = audience else { return Err(malformed("an array of something else")) };
-                found.push(audience);
-            }
-        }
-        other => return Err(malformed(other.kind())),
-    }
-    let is_ours = |name: &str| policy.audiences().iter().any(|audience| audience == name);
-    if !found.iter().any(|audience| is_ours(audience)) {
-        return Err(Rejection::WrongAudience { expected: policy.audiences_shown(), found: shown(&found.join(" ")) });
-    }
-
-    let authorized_party = claim_text(claims, "azp")?;
-    if policy.token_type() != TokenType::IdToken {
-        return Ok(());
-    }
-    match authorized_party {
-        None if found.len() > 1 => Err(Rejection::MissingClaim { claim: "azp" }),
-        Some(party) if !is_ours(party) => {
-            Err(Rejection::WrongAuthorizedParty { expected: policy.audiences_shown(), found: shown(party) })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// RFC 7519 §4.1.4 to §4.1.6. Returns `exp`.
-fn check_dates(claims: &Object<'_>, policy: &Policy, now: Timestamp) -> Result<Timestamp, Rejection> {
-    let leeway = policy.leeway();
-    let expires_at = required(claim_date(claims, "exp")?, "exp")?;
-    let not_before = claim_date(claims, "nbf")?;
-    claim_date(claims, "iat")?;
-    claim_date(claims, "auth_time")?;
-    // "on or after which the JWT MUST NOT be accepted"
-    if now >= expires_at + leeway {
-        return Err(Rejection::Expired { expires_at, now, leeway });
-    }
-    // "before which the JWT MUST NOT be accepted"
-    match not_before {
-        Some(not_before) if not_before > now + leeway => Err(Rejection::NotYetValid { not_before, now, leeway }),
-        _ => Ok(expires_at),
-    }
-}
-
-fn required<T>(value: Option<T>, claim: &'static str) -> Result<T, Rejection> {
-    value.ok_or(Rejection::MissingClaim { claim })
-}
-
-fn claim_text<'j>(claims: &'j Object<'_>, claim: &'static str) -> Result<Option<&'j str>, Rejection> {
-    match claims.get(claim) {
-        None => Ok(None),
-        Some(Json::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Rejection::MalformedClaim { claim, expected: "a string", found: other.kind() }),
-    }
-}
-
-fn claim_date(claims: &Object<'_>, claim: &'static str) -> Result<Option<Timestamp>, Rejection> {
-    let expected = "a number of seconds from 1970 to the year 9999";
-    match claims.get(claim) {
-        None => Ok(None),
-        Some(Json::Number(seconds)) if (0.0..=END_OF_YEAR_9999).contains(seconds) => {
-            Ok(Timestamp::from_fractional_unix(*seconds))
-        }
-        Some(Json::Number(_)) => {
-            Err(Rejection::MalformedClaim { claim, expected, found: "a number out of that range" })
-        }
-        Some(other) => Err(Rejection::MalformedClaim { claim, expected, found: other.kind() }),
-    }
-}
-
-/// 9999-12-31T23:59:59Z.
-const END_OF_YEAR_9999: f64 = 253_402_300_799.0;
 
 /// A bound for [`check_signature`] and [`decode_unverified`], which no policy gives one.
 const MAX_JWS_BYTES: usize = 1 << 20;

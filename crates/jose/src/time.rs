@@ -146,7 +146,7 @@ mod tests {
     fn eight_centuries_of_days_follow_the_calendar() {
         let (mut year, mut month, mut day) = (1600, 1, 1);
         // 1600-01-01 is 135 140 days before 1970-01-01.
-        for days in -135_140..157_055 {
+        for days in -135_140..157_054 {
             assert_eq!(civil_date(days), (year, month, day));
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let last = match month {
