@@ -1,0 +1,307 @@
+//! What the rows of a keyring need next. Planning is idempotent, so a tick that is missed, late or doubled changes nothing.
+
+use std::time::Duration;
+
+use keywheel_jose::{Algorithm, Timestamp};
+
+use crate::policy::RotationPolicy;
+use crate::ring::{KeyRecord, Keyring, Phase};
+
+/// A removed key's row stays this long at least, so that a verifier's complaint about its `kid` can still be explained.
+const LEAST_MEMORY: Duration = Duration::from_secs(3_600);
+
+/// One change to the rows.
+///
+/// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. Every other step is applied only if
+/// the row still holds what it was planned from; otherwise another replica or an operator was faster, and the next plan
+/// starts from what they wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Generate a key and insert its row.
+    Create {
+        /// The ring.
+        alg: Algorithm,
+        /// Its place in the ring.
+        serial: i64,
+        /// When it is published.
+        publish_at: Timestamp,
+        /// When it starts to sign.
+        sign_from: Timestamp,
+        /// The longest lifetime of any token it may sign.
+        max_ttl: Duration,
+        /// The skew its removal allows for.
+        clock_skew: Duration,
+        /// Why it is needed, for the log.
+        why: &'static str,
+    },
+    /// Publish a scheduled key sooner, because there is no other standby.
+    PublishEarlier {
+        /// Which key.
+        kid: String,
+        /// Its new `publish_at`.
+        publish_at: Timestamp,
+    },
+    /// Let a key sign sooner: an emergency, or an operator asked for it.
+    BringForward {
+        /// Which key.
+        kid: String,
+        /// Its new `publish_at`, never after `sign_from`.
+        publish_at: Timestamp,
+        /// Its new `sign_from`.
+        sign_from: Timestamp,
+    },
+    /// Let a key sign later, because the policy now asks for a longer announcement.
+    Postpone {
+        /// Which key.
+        kid: String,
+        /// Its new `sign_from`.
+        sign_from: Timestamp,
+    },
+    /// Let a key be published longer; neither value is below the row's.
+    Raise {
+        /// Which key.
+        kid: String,
+        /// Its new `max_ttl`.
+        max_ttl: Duration,
+        /// Its new `clock_skew`.
+        clock_skew: Duration,
+    },
+    /// Withdraw a key: it neither signs nor is published any more. Only an operator asks for this, never a plan.
+    Revoke {
+        /// Which key.
+        kid: String,
+        /// Its `revoked_at`.
+        revoked_at: Timestamp,
+    },
+    /// Destroy the private half: it can't be needed again, and nothing stolen later can forge with it.
+    DestroyPrivate {
+        /// Which key.
+        kid: String,
+    },
+    /// Drop the row of a key that left the JWKS long ago.
+    Delete {
+        /// Which key.
+        kid: String,
+    },
+}
+
+/// A key of the ring under planning, with what the plan has changed so far.
+struct Planned {
+    /// `None` until it is created.
+    kid: Option<String>,
+    serial: i64,
+    publish_at: Timestamp,
+    sign_from: Timestamp,
+}
+
+impl Keyring {
+    /// What the rows need at `now`. Applying the steps and planning again at the same instant yields nothing more.
+    ///
+    /// `algorithms` are the configured ones. A ring of any other gets no new keys: its keys finish by the timetable, the
+    /// last one stays published, and an operator may revoke it.
+    ///
+    /// - A new issuer's first keys sign at once, since no verifier has a cache, and from `clock_skew` ago, so that a replica whose
+    ///   clock is behind has a signer too.
+    /// - The first key of an algorithm that a running issuer starts to use is announced like any other: verifiers hold sets
+    ///   without it. It does *not* sign at once, although its ring is empty.
+    /// - A ring that signed and has nothing left to sign with gets its standby, or a new key, at once: nothing else can
+    ///   sign.
+    /// - The successor of a key is created [`prepare_ahead`](RotationPolicy::prepare_ahead) before that key starts to sign, and published when it does. Late, it is
+    ///   announced from `now`, and the rotation slips.
+    pub fn plan(&self, policy: &RotationPolicy, algorithms: &[Algorithm], now: Timestamp) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut planned: Vec<Algorithm> = Vec::new();
+        for alg in algorithms.iter().copied().chain(self.algorithms()) {
+            if !planned.contains(&alg) {
+                planned.push(alg);
+                self.plan_ring(policy, alg, algorithms.contains(&alg), now, &mut steps);
+                self.plan_upkeep(policy, alg, now, &mut steps);
+            }
+        }
+        steps
+    }
+
+    /// The place of one more key at the end of a ring, for a key an operator brings along: announced like any other, or
+    /// signing at once where the issuer has no keys at all.
+    pub fn append(&self, policy: &RotationPolicy, alg: Algorithm, now: Timestamp) -> Step {
+        let serial = self.ring(alg).last().map_or(1, |key| key.serial + 1);
+        let last = self.ring(alg).iter().rev().find(|key| !key.is_revoked(now));
+        let key = match last {
+            Some(last) => successor(policy, serial, last.sign_from, now),
+            None => self.first(policy, alg, serial, now),
+        };
+        create(policy, alg, &key, "an operator brought it")
+    }
+
+    fn plan_ring(
+        &self,
+        policy: &RotationPolicy,
+        alg: Algorithm,
+        configured: bool,
+        now: Timestamp,
+        steps: &mut Vec<Step>,
+    ) {
+        let ring = self.ring(alg);
+        let mut next_serial = ring.last().map_or(1, |key| key.serial + 1);
+        let mut live: Vec<Planned> = ring.iter().filter(|key| !key.is_revoked(now)).map(Planned::from).collect();
+
+        if configured && self.is_stranded(alg, now) {
+            let at = emergency_start(policy, ring, now);
+            if let Some(standby) = live.iter_mut().find(|key| key.sign_from > now) {
+                standby.publish_at = standby.publish_at.min(at);
+                standby.sign_from = at;
+                steps.extend(standby.kid.clone().map(|kid| Step::BringForward {
+                    kid,
+                    publish_at: standby.publish_at,
+                    sign_from: at,
+                }));
+            } else {
+                let key = Planned { kid: None, serial: next_serial, publish_at: at, sign_from: at };
+                steps.push(create(policy, alg, &key, "no key of the ring can sign"));
+                next_serial += 1;
+                live.push(key);
+            }
+        } else if configured && ring.is_empty() {
+            let key = self.first(policy, alg, next_serial, now);
+            steps.push(create(policy, alg, &key, "the ring is empty"));
+            next_serial += 1;
+            live.push(key);
+        }
+
+        postpone(policy, &mut live, now, steps);
+
+        if !configured {
+            return;
+        }
+        let signs = live.iter().any(|key| key.sign_from <= now);
+        let mut upcoming = live.iter_mut().filter(|key| key.sign_from > now);
+        if signs
+            && let Some(next) = upcoming.next()
+            && next.publish_at > now
+            && upcoming.all(|key| key.publish_at > now)
+        {
+            next.publish_at = now;
+            steps.extend(next.kid.clone().map(|kid| Step::PublishEarlier { kid, publish_at: now }));
+        }
+
+        while let Some(last) = live.last()
+            && last.sign_from - policy.prepare_ahead() <= now
+        {
+            let key = successor(policy, next_serial, last.sign_from, now);
+            steps.push(create(policy, alg, &key, "the ring needs a standby"));
+            next_serial += 1;
+            live.push(key);
+        }
+    }
+
+    /// Whether a ring that has signed, or has only revoked keys, has nothing to sign with now.
+    fn is_stranded(&self, alg: Algorithm, now: Timestamp) -> bool {
+        let ring = self.ring(alg);
+        let signer = self.signer(alg, now).filter(|key| key.has_private);
+        let has_signed = ring.iter().any(|key| key.sign_from <= now);
+        let all_revoked = ring.iter().all(|key| key.is_revoked(now));
+        !ring.is_empty() && signer.is_none() && (has_signed || all_revoked)
+    }
+
+    fn first(&self, policy: &RotationPolicy, alg: Algorithm, serial: i64, now: Timestamp) -> Planned {
+        let (publish_at, sign_from) = if self.keys().is_empty() {
+            (now - policy.clock_skew(), now - policy.clock_skew())
+        } else if self.ring(alg).is_empty() {
+            (now, now + policy.announce())
+        } else {
+            let at = emergency_start(policy, self.ring(alg), now);
+            (at, at)
+        };
+        Planned { kid: None, serial, publish_at, sign_from }
+    }
+
+    /// Raises promises, destroys private halves and drops rows, whatever the configuration says about the ring.
+    fn plan_upkeep(&self, policy: &RotationPolicy, alg: Algorithm, now: Timestamp, steps: &mut Vec<Step>) {
+        let ring = self.ring(alg);
+        let memory = LEAST_MEMORY.max(3 * policy.slots().smallest_gap());
+        // Oldest first and without holes: a row tells when those before it were superseded. The last one tells the next
+        // serial.
+        let deletable = ring
+            .iter()
+            .take(ring.len().saturating_sub(1))
+            .take_while(|key| self.gone_at(key).is_some_and(|at| at + memory <= now))
+            .count();
+        let (deleted, kept) = ring.split_at(deletable);
+        for key in kept {
+            let phase = self.phase(key, now);
+            let below_policy = key.max_ttl < policy.max_token_ttl() || key.clock_skew < policy.clock_skew();
+            if below_policy && !matches!(phase, Phase::Removed | Phase::Revoked) {
+                steps.push(Step::Raise {
+                    kid: key.kid.clone(),
+                    max_ttl: key.max_ttl.max(policy.max_token_ttl()),
+                    clock_skew: key.clock_skew.max(policy.clock_skew()),
+                });
+            }
+            let outlived = self.superseded_at(key).is_some_and(|at| at + key.clock_skew <= now);
+            if key.has_private && (outlived || phase == Phase::Revoked) {
+                steps.push(Step::DestroyPrivate { kid: key.kid.clone() });
+            }
+        }
+        steps.extend(deleted.iter().map(|key| Step::Delete { kid: key.kid.clone() }));
+    }
+
+    /// When nothing signed by this key can be accepted any more, as far as the rows say.
+    fn gone_at(&self, key: &KeyRecord) -> Option<Timestamp> {
+        key.revoked_at.map(|at| at + key.retention()).or_else(|| self.remove_at(key))
+    }
+}
+
+impl From<&KeyRecord> for Planned {
+    fn from(key: &KeyRecord) -> Self {
+        Self { kid: Some(key.kid.clone()), serial: key.serial, publish_at: key.publish_at, sign_from: key.sign_from }
+    }
+}
+
+/// From when a key signs that takes over at once.
+///
+/// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then obeys as soon as it reads
+/// the row. Never before the last key that started to sign.
+pub(crate) fn emergency_start(policy: &RotationPolicy, ring: &[KeyRecord], now: Timestamp) -> Timestamp {
+    let last_start = ring.iter().map(|key| key.sign_from).filter(|&at| at <= now).max();
+    let after_it = last_start.map_or(now - policy.clock_skew(), |at| at + Duration::from_secs(1));
+    (now - policy.clock_skew()).max(after_it).min(now)
+}
+
+/// Published when its predecessor starts to sign, or now where that is past.
+fn successor(policy: &RotationPolicy, serial: i64, predecessor: Timestamp, now: Timestamp) -> Planned {
+    let publish_at = predecessor.max(now);
+    Planned { kid: None, serial, publish_at, sign_from: policy.next_sign_from(predecessor, publish_at) }
+}
+
+fn create(policy: &RotationPolicy, alg: Algorithm, key: &Planned, why: &'static str) -> Step {
+    Step::Create {
+        alg,
+        serial: key.serial,
+        publish_at: key.publish_at,
+        sign_from: key.sign_from,
+        max_ttl: policy.max_token_ttl(),
+        clock_skew: policy.clock_skew(),
+        why,
+    }
+}
+
+/// Moves keys that have not started to sign to where the policy's `announce` allows it, never the other way.
+///
+/// One case is left alone: every replica publishes the key already, so no set served under this policy lacks it, and it
+/// starts too soon for every replica to learn of a new date. It starts as promised, which the policy it was promised
+/// under made safe.
+fn postpone(policy: &RotationPolicy, live: &mut [Planned], now: Timestamp, steps: &mut Vec<Step>) {
+    let mut predecessor: Option<Timestamp> = None;
+    for key in live {
+        let least = key.publish_at + policy.announce();
+        let out_of_order = predecessor.is_some_and(|at| key.sign_from <= at);
+        let published_everywhere = key.publish_at + policy.clock_skew() <= now;
+        let imminent = key.sign_from <= now + policy.replica_convergence() + policy.clock_skew();
+        let too_early = key.sign_from < least && !(published_everywhere && imminent);
+        if key.sign_from > now && (too_early || out_of_order) {
+            key.sign_from = predecessor.map_or(least, |at| policy.next_sign_from(at, key.publish_at));
+            steps.extend(key.kid.clone().map(|kid| Step::Postpone { kid, sign_from: key.sign_from }));
+        }
+        predecessor = Some(key.sign_from);
+    }
+}
