@@ -1,1 +1,4 @@
 //! x
+
+pub mod clients;
+pub mod config;

@@ -1,0 +1,157 @@
+//! `[keys]` and `[tokens]`: what signs, when it changes, and how long what it signed lives.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keywheel_jose::Algorithm;
+use keywheel_keyring::{RotateEvery, RotationPolicy, RotationSettings};
+
+use super::problem::Place;
+use super::section::Section;
+
+/// `[keys]`: the rings and the policy by which they turn.
+#[derive(Debug, Clone)]
+pub struct KeySettings {
+    /// The algorithms to sign with, never empty; the first signs unless a client asks for another. Default ES256, RS256.
+    pub algorithms: Vec<Algorithm>,
+    /// The size of new RSA keys in bits: 2048, 3072 or 4096. Default 2048; each step makes signing much slower.
+    pub rsa_bits: usize,
+    /// When keys change, how early they are announced and how long they may be cached, found safe together.
+    /// Default: every 30 days, announced for a day.
+    pub rotation: RotationPolicy,
+    /// The file with the key that encrypts private keys in the database. Default `keywheel-data/kek`; relative to the
+    /// working directory.
+    pub encryption_key_file: PathBuf,
+}
+
+/// `[tokens]`: lifetimes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSettings {
+    /// Lifetime of an access token, 1s to 1d. Default 10m; a leaked one is good for as long.
+    pub access_ttl: Duration,
+    /// Lifetime of an ID token, 1s to 1d. Default 10m; keys stay published for the longer of this and `access_ttl`.
+    pub id_ttl: Duration,
+    /// Lifetime of a refresh token since its last use, 1s to 365d. Default 30d; no effect in this version.
+    pub refresh_ttl: Duration,
+    /// Lifetime of a sign-in, 1s to 90d. Default 12h; no effect in this version.
+    pub session_ttl: Duration,
+    /// Lifetime of an authorization code, 1s to 10m. Default 60s; no effect in this version.
+    pub code_ttl: Duration,
+}
+
+/// The lifetime that decides how long a key stays published, and where it was set.
+pub(super) struct LongestTtl {
+    duration: Duration,
+    place: Place,
+    name: &'static str,
+}
+
+impl TokenSettings {
+    pub(super) fn read(section: &mut Section<'_>) -> (Self, LongestTtl) {
+        let tokens = TokenSettings {
+            access_ttl: section.duration("access_ttl", SIGNED_TTLS).unwrap_or(seconds(600)),
+            id_ttl: section.duration("id_ttl", SIGNED_TTLS).unwrap_or(seconds(600)),
+            refresh_ttl: section.duration("refresh_ttl", seconds(1)..=days(365)).unwrap_or(days(30)),
+            session_ttl: section.duration("session_ttl", seconds(1)..=days(90)).unwrap_or(seconds(12 * 3600)),
+            // RFC 6749 §4.1.2: "A maximum authorization code lifetime of 10 minutes is RECOMMENDED."
+            code_ttl: section.duration("code_ttl", seconds(1)..=seconds(600)).unwrap_or(seconds(60)),
+        };
+        for key in ["refresh_ttl", "session_ttl", "code_ttl"] {
+            if section.was_set(key) {
+                section.without_effect(key);
+            }
+        }
+        let name = if tokens.id_ttl > tokens.access_ttl { "id_ttl" } else { "access_ttl" };
+        let duration = tokens.access_ttl.max(tokens.id_ttl);
+        (tokens, LongestTtl { duration, place: section.place_of(name), name })
+    }
+}
+
+impl KeySettings {
+    /// Reads `[keys]`, unless the settings do not make a safe rotation; and the algorithms in any case, for the clients
+    /// to be held against.
+    pub(super) fn read(section: &mut Section<'_>, longest: &LongestTtl) -> (Vec<Algorithm>, Option<Self>) {
+        let algorithms = section.list("algorithms", parse_algorithm);
+        if algorithms.as_ref().is_some_and(Vec::is_empty) {
+            section.problem("algorithms", "at least one is needed to sign with".to_owned());
+        }
+        let algorithms = algorithms.unwrap_or_else(|| vec![Algorithm::ES256, Algorithm::RS256]);
+        let rsa_bits = section.integer("rsa_bits", 1..=u32::MAX).unwrap_or(2048);
+        if !RSA_BITS.contains(&rsa_bits) {
+            section.problem("rsa_bits", format!("expected 2048, 3072 or 4096, found {rsa_bits}"));
+        }
+        let encryption_key_file = section.parsed("encryption_key_file", parse_path);
+        let keys = read_rotation(section, longest).map(|rotation| KeySettings {
+            algorithms: algorithms.clone(),
+            rsa_bits: rsa_bits as usize,
+            rotation,
+            encryption_key_file: encryption_key_file.unwrap_or_else(|| PathBuf::from("keywheel-data/kek")),
+        });
+        (algorithms, keys)
+    }
+}
+
+/// The rotation policy. A setting that could not be read is told alone: to compare the others with its default would
+/// mislead.
+fn read_rotation(section: &mut Section<'_>, longest: &LongestTtl) -> Option<RotationPolicy> {
+    let problems_before = section.problem_count();
+    section.one_of(&["rotate_every", "rotate_at"]);
+    let defaults = RotationSettings::default();
+    let mut duration = |key| section.duration(key, Duration::ZERO..=Duration::MAX);
+    let interval = duration("rotate_every").map(RotateEvery::Interval);
+    let settings = RotationSettings {
+        announce: duration("announce").unwrap_or(defaults.announce),
+        jwks_max_age: duration("jwks_max_age").unwrap_or(defaults.jwks_max_age),
+        jwks_shared_max_age: duration("jwks_shared_max_age"),
+        clock_skew: duration("clock_skew").unwrap_or(defaults.clock_skew),
+        poll: duration("poll").unwrap_or(defaults.poll),
+        max_staleness: duration("max_staleness"),
+        max_token_ttl: longest.duration,
+        rotate: section.text("rotate_at").map(RotateEvery::Cron).or(interval).unwrap_or(defaults.rotate),
+    };
+    if section.problem_count() > problems_before {
+        return None;
+    }
+    match RotationPolicy::new(settings) {
+        Ok(policy) => Some(policy),
+        Err(violations) => {
+            for violation in violations {
+                let (place, name) = match violation.setting {
+                    "max_token_ttl" => (longest.place.clone(), format!("tokens.{}", longest.name)),
+                    setting => (section.place_of(setting), format!("keys.{setting}")),
+                };
+                section.problem_of_all(place, format!("{name}: {violation}"));
+            }
+            None
+        }
+    }
+}
+
+fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
+    ALGORITHMS.into_iter().find(|algorithm| algorithm.as_str() == text).ok_or_else(|| {
+        let near = super::nearest(text, ALGORITHMS.iter().map(|algorithm| (algorithm.as_str(), algorithm)));
+        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        format!("this version does not sign with {text:?}, only with ES256, RS256, PS256 and EdDSA{near}")
+    })
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() { Err("expected a path, found an empty string") } else { Ok(PathBuf::from(text)) }
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn days(days: u64) -> Duration {
+    Duration::from_secs(days * 86_400)
+}
+
+/// What this version signs with.
+const ALGORITHMS: [Algorithm; 4] = [Algorithm::ES256, Algorithm::RS256, Algorithm::PS256, Algorithm::EdDSA];
+
+const RSA_BITS: [u32; 3] = [2048, 3072, 4096];
+
+/// Nobody can take a signed token back, so a day is long already.
+const SIGNED_TTLS: RangeInclusive<Duration> = seconds(1)..=days(1);

@@ -1,0 +1,165 @@
+//! `[server]` and `[storage]`: where the issuer listens, what it accepts from strangers, and where it keeps its rows.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::section::Section;
+
+/// `[server]`: the listeners and the limits of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Address and port of the public listener. Default 127.0.0.1:8080; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Address and port of `/metrics`, `/healthz` and `/readyz`, or `None` for no such listener. Default 127.0.0.1:9090.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How long a client may take to send the header of a request, 1s to 5m. Default 10s; then it is cut off.
+    pub header_timeout: Duration,
+    /// How long a client may take to send the body of a request, 1s to 5m. Default 10s; then it is cut off.
+    pub body_timeout: Duration,
+    /// How long a stopping server waits for requests that have begun, 1s to 5m. Default 10s; then it cuts them off.
+    pub drain_timeout: Duration,
+    /// How many connections may be open at once, 1 to 65536. Default 4096; more wait to be accepted.
+    pub max_connections: usize,
+    /// How many bytes the body of a request may have, 1024 to 1048576. Default 65536; more is answered with 413.
+    pub max_body_bytes: usize,
+}
+
+/// `[storage]`: the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// The database as configured. Default `sqlite://keywheel-data/keywheel.db`.
+    pub url: String,
+    /// The file that `url` names; relative to the working directory unless it starts with a slash.
+    pub path: PathBuf,
+}
+
+impl ServerSettings {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let listen = section.parsed("listen", parse_address).unwrap_or(DEFAULT_LISTEN);
+        let metrics_listen = section
+            .parsed("metrics_listen", |text| if text.is_empty() { Ok(None) } else { parse_address(text).map(Some) })
+            .unwrap_or(Some(DEFAULT_METRICS_LISTEN));
+        if metrics_listen == Some(listen) && listen.port() != 0 {
+            section.problem("metrics_listen", format!("{listen} is taken by server.listen"));
+        }
+        if section.list("trusted_proxies", check_network).is_some_and(|proxies| !proxies.is_empty()) {
+            section.without_effect("trusted_proxies");
+        }
+        section.refuse(
+            "tls",
+            "not supported by this version; serving plain HTTP instead would be dangerous, so end TLS in a proxy and remove this",
+        );
+        ServerSettings {
+            listen,
+            metrics_listen,
+            header_timeout: section.duration("header_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
+            body_timeout: section.duration("body_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
+            drain_timeout: section.duration("drain_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
+            max_connections: section.integer("max_connections", 1..=65_536).unwrap_or(4096) as usize,
+            max_body_bytes: section.integer("max_body_bytes", 1024..=1_048_576).unwrap_or(65_536) as usize,
+        }
+    }
+}
+
+impl StorageSettings {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        section.parsed("url", StorageSettings::parse).unwrap_or_else(|| {
+            StorageSettings::parse(DEFAULT_STORAGE).expect("the default is a database this version supports")
+        })
+    }
+
+    /// Reads the address of a database.
+    fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
+        match scheme {
+            "sqlite" => {}
+            "postgres" | "postgresql" => {
+                return Err("PostgreSQL is not supported by this version: use sqlite://…".to_owned());
+            }
+            _ => return Err(format!("expected sqlite:// and a path, such as {DEFAULT_STORAGE}")),
+        }
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        if path.starts_with(":memory:") {
+            return Err("a database in memory would forget its keys: name a file".to_owned());
+        }
+        if path.is_empty() || path.ends_with('/') {
+            return Err("the path names no file".to_owned());
+        }
+        if path.contains(['?', '%']) {
+            return Err("the path of a database has no parameters and no percent signs".to_owned());
+        }
+        Ok(StorageSettings { url: url.to_owned(), path: Path::new(path).to_owned() })
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("expected an IP address and a port, such as {DEFAULT_LISTEN}, found {text:?}"))
+}
+
+/// Accepts an address or a network in CIDR notation (RFC 4632 §3.1).
+fn check_network(text: &str) -> Result<String, String> {
+    let (address, prefix) = text.split_once('/').unzip();
+    let parsed = address.unwrap_or(text).parse().ok().filter(|address: &IpAddr| {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        prefix.is_none_or(|prefix| prefix.parse::<u8>().is_ok_and(|bits| bits <= longest))
+    });
+    parsed
+        .map(|_| text.to_owned())
+        .ok_or_else(|| format!("expected an IP address or network, such as 10.0.0.0/8, found {text:?}"))
+}
+
+/// Loopback, because a server that nobody configured should be met by nobody else.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+
+const DEFAULT_STORAGE: &str = "sqlite://keywheel-data/keywheel.db";
+
+/// Long for a token request on a bad line, short for one that only means to hold a connection.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_a_file() {
+        for (url, path) in [
+            ("sqlite://keywheel-data/keywheel.db", "keywheel-data/keywheel.db"),
+            ("sqlite:///var/lib/keywheel.db", "/var/lib/keywheel.db"),
+            ("sqlite:k.db", "k.db"),
+        ] {
+            assert_eq!(StorageSettings::parse(url).map(|storage| storage.path), Ok(PathBuf::from(path)));
+        }
+    }
+
+    #[test]
+    fn a_database_of_another_kind_is_refused() {
+        for (url, why) in [
+            ("postgres://db/keywheel", "not supported by this version"),
+            ("postgresql://db/keywheel", "not supported by this version"),
+            ("sqlite::memory:", "forget its keys"),
+            ("sqlite://", "names no file"),
+            ("sqlite://data/", "names no file"),
+            ("sqlite://k.db?mode=ro", "no parameters"),
+            ("keywheel.db", "expected sqlite://"),
+            ("mysql://db", "expected sqlite://"),
+        ] {
+            let refusal = StorageSettings::parse(url).expect_err(url);
+
+            assert!(refusal.contains(why), "{url}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn networks_are_addresses_with_a_prefix_that_fits() {
+        for network in ["10.0.0.0/8", "127.0.0.1", "::1/128", "fd00::/8", "0.0.0.0/0"] {
+            assert!(check_network(network).is_ok(), "{network}");
+        }
+        for other in ["", "10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/", "proxy.example.com", "10.0.0.0/-1"] {
+            assert!(check_network(other).is_err(), "{other}");
+        }
+    }
+}
