@@ -1,1 +1,0 @@
-//! Whole stories across issuer and verifier.

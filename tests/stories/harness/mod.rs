@@ -1,0 +1,13 @@
+//! What every story needs: a real issuer in a folder of its own, HTTP as a client speaks it, verifiers written by others,
+//! and waiting for a condition instead of sleeping.
+
+mod clients;
+mod http;
+mod issuer;
+mod panel;
+mod wait;
+
+pub(crate) use http::{RawReply, Reply, get, post_form, send, send_raw, send_with_prior_knowledge};
+pub(crate) use issuer::{Exit, Issuer, Running, Settings, program};
+pub(crate) use panel::{Panel, Verdict};
+pub(crate) use wait::{eventually, unix_now, until};
