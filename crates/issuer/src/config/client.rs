@@ -13,11 +13,7 @@ pub(super) fn read_client(section: &mut Section<'_>, algorithms: &[Algorithm]) -
         section.problem("id", "missing: every client has an id".to_owned());
     }
     let secret_sha256 = read_secret(section);
-    let grants = section.list("grants", |text| clients::check_grant(text).map(|()| text.to_owned()));
-    // A list that was not empty before the unknown grants were taken out has been complained about.
-    if grants.is_some_and(|grants| grants.is_empty()) {
-        section.problem("grants", "needs client_credentials".to_owned());
-    }
+    section.non_empty_list("grants", "client_credentials", |text| clients::check_grant(text).map(|()| text.to_owned()));
     for key in ["redirect_uris", "post_logout_redirect_uris"] {
         if section.list(key, check_uri).is_some_and(|uris| !uris.is_empty()) {
             section.without_effect(key);

@@ -72,10 +72,7 @@ impl KeySettings {
     /// Reads `[keys]`, unless the settings do not make a safe rotation; and the algorithms in any case, for the clients
     /// to be held against.
     pub(super) fn read(section: &mut Section<'_>, longest: &LongestTtl) -> (Vec<Algorithm>, Option<Self>) {
-        let algorithms = section.list("algorithms", parse_algorithm);
-        if algorithms.as_ref().is_some_and(Vec::is_empty) {
-            section.problem("algorithms", "at least one is needed to sign with".to_owned());
-        }
+        let algorithms = section.non_empty_list("algorithms", "an algorithm to sign with", parse_algorithm);
         let algorithms = algorithms.unwrap_or_else(|| vec![Algorithm::ES256, Algorithm::RS256]);
         let rsa_bits = section.integer("rsa_bits", 1..=u32::MAX).unwrap_or(2048);
         if !RSA_BITS.contains(&rsa_bits) {

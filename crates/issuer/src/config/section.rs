@@ -187,6 +187,22 @@ impl Section<'_> {
         Some(values)
     }
 
+    /// As [`Section::list`], where an empty list is a problem: it says that `needed` is.
+    pub(super) fn non_empty_list<T: PartialEq, E: Display>(
+        &mut self,
+        key: &'static str,
+        needed: &str,
+        parse: impl FnMut(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let problems_before = self.problem_count();
+        let list = self.list(key, parse);
+        // A list whose items were all wrong has been complained about.
+        if list.as_ref().is_some_and(Vec::is_empty) && self.problem_count() == problems_before {
+            self.problem(key, format!("{needed} is needed, found an empty array"));
+        }
+        list
+    }
+
     /// The secret at `key`, or in the file named by `file_key`; both at once are a problem.
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
         self.one_of(&[key, file_key]);

@@ -1,1 +1,536 @@
+use std::time::Duration;
 
+use keywheel_jose::Algorithm;
+
+use super::*;
+use crate::clients::{ClientAuthMethod, Source, hash_secret};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A directory with files in it, the first of which is the configuration.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(configuration: &str) -> Self {
+        let files = Files(tempfile::tempdir().expect("a temporary directory"));
+        files.add(DEFAULT_FILE, configuration);
+        files
+    }
+
+    fn empty() -> Self {
+        Files(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// Writes a file and gives its path.
+    fn add(&self, name: &str, content: &str) -> String {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, content).expect("a writable directory");
+        path.display().to_string()
+    }
+
+    fn load(&self, variables: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load_in(self.0.path(), None, variables)
+    }
+
+    /// The problems, each with the configuration's name cut down to `keywheel.toml`.
+    fn problems(&self, variables: &[(&str, &str)]) -> Vec<String> {
+        let errors = self.load(variables).expect_err("something is wrong with it").to_string();
+        let directory = format!("{}/", self.0.path().display());
+        errors.lines().map(|line| line.strip_prefix(&directory).unwrap_or(line).to_owned()).collect()
+    }
+}
+
+fn load(configuration: &str) -> Loaded {
+    Files::new(configuration).load(&[]).expect("a good configuration")
+}
+
+fn problems(configuration: &str) -> Vec<String> {
+    Files::new(configuration).problems(&[])
+}
+
+#[track_caller]
+fn assert_starts(problems: &[String], starts: &[&str]) {
+    assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem}\nshould start with\n{start}");
+    }
+}
+
+fn messages(loaded: &Loaded) -> Vec<&str> {
+    loaded.warnings.iter().map(Problem::message).collect()
+}
+
+#[test]
+fn nothing_configured_gives_the_defaults() {
+    let loaded = Files::empty().load(&[]).expect("the defaults are good");
+
+    assert_eq!(loaded.origin, Origin::Defaults);
+    assert_eq!(loaded.warnings, []);
+    let config = loaded.config;
+    assert_eq!(config.issuer.as_str(), "http://localhost:8080");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.server.metrics_listen.map(|address| address.port()), Some(9090));
+    assert_eq!(config.storage.path, Path::new("keywheel-data/keywheel.db"));
+    assert_eq!(config.keys.algorithms, [Algorithm::ES256, Algorithm::RS256]);
+    assert_eq!(config.keys.rsa_bits, 2048);
+    assert_eq!(config.keys.rotation.announce(), Duration::from_secs(86_400));
+    assert_eq!(config.tokens.access_ttl, Duration::from_secs(600));
+    assert_eq!(config.clients, []);
+}
+
+#[test]
+fn the_example_of_the_reference_loads_with_warnings_only() {
+    let files = Files::empty();
+    let secret = files.add("billing.secret", &format!("{SECRET}\n"));
+    let password = files.add("alice.password", "correct horse battery staple\n");
+    files.add(
+        DEFAULT_FILE,
+        &format!(
+            r#"
+issuer = "https://id.example.com"        # exactly as in `iss`; https unless loopback
+
+[server]
+listen = "127.0.0.1:8080"
+metrics_listen = "127.0.0.1:9090"        # /metrics, /healthz, /readyz
+trusted_proxies = []                     # whose X-Forwarded-* count
+
+[storage]
+url = "sqlite://keywheel-data/keywheel.db"   # or postgres://…
+
+[keys]
+algorithms = ["ES256", "RS256"]          # first signs unless a client asks for another; also PS256, EdDSA
+rotate_every = "30d"                     # or rotate_at = "0 0 3 * * Sun"
+announce = "1d"
+jwks_max_age = "5m"
+jwks_shared_max_age = "30s"              # what a CDN or proxy may keep
+clock_skew = "30s"
+poll = "15s"
+max_staleness = "10m"
+encryption_key_file = "keywheel-data/kek"
+
+[tokens]
+access_ttl = "10m"
+id_ttl = "10m"
+refresh_ttl = "30d"                      # since last use
+session_ttl = "12h"
+code_ttl = "60s"
+
+[limits]
+[outgoing]
+allow_private = false
+
+[[client]]
+id = "billing"
+secret_file = "{secret}"
+grants = ["client_credentials"]
+redirect_uris = []
+post_logout_redirect_uris = []
+scopes = ["invoices:read"]
+audiences = ["https://api.example.com"]
+token_endpoint_auth_method = "client_secret_basic"
+access_token_alg = "ES256"
+first_party = true                       # no consent page
+
+[[user]]
+username = "alice"
+email = "alice@example.com"
+password_file = "{password}"
+roles = ["admin"]
+"#
+        ),
+    );
+
+    let loaded = files.load(&[]).expect("the reference's own example");
+
+    assert_eq!(
+        messages(&loaded),
+        ["tokens.refresh_ttl", "tokens.session_ttl", "tokens.code_ttl", "client[0].first_party", "user"]
+            .map(|setting| format!("{setting} has no effect in this version"))
+    );
+    assert_eq!(
+        loaded.config.clients,
+        [Client {
+            id: "billing".to_owned(),
+            name: None,
+            secret_sha256: hash_secret(SECRET.as_bytes()),
+            scopes: vec!["invoices:read".to_owned()],
+            audiences: vec!["https://api.example.com".to_owned()],
+            auth_method: Some(ClientAuthMethod::ClientSecretBasic),
+            access_token_alg: Some(Algorithm::ES256),
+            created_at: None,
+            source: Source::Declared,
+        }]
+    );
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_line_and_the_nearest_real_key() {
+    let problems = problems("[keys]\nalgorithms = [\"ES256\"]\n  rotate_evry = \"1d\"\n");
+
+    assert_eq!(problems, ["keywheel.toml:3:3: keys.rotate_evry: no such setting; did you mean keys.rotate_every?"]);
+}
+
+#[test]
+fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
+    let problems = problems("rotate_every = \"1d\"\n[sever]\n[[client]]\npoll = 1\nqqq = 2\n");
+
+    assert_starts(
+        &problems,
+        &[
+            "keywheel.toml:1:1: rotate_every: no such setting; did you mean keys.rotate_every?",
+            "keywheel.toml:2:2: sever: no such setting; did you mean server?",
+            "keywheel.toml:3:1: client[0].id: missing",
+            "keywheel.toml:3:1: client[0].secret: missing",
+            "keywheel.toml:4:1: client[0].poll: no such setting; did you mean keys.poll?",
+            "keywheel.toml:5:1: client[0].qqq: no such setting",
+        ],
+    );
+}
+
+#[test]
+fn all_problems_are_told_together_in_the_order_of_the_file() {
+    let problems = Files::new(
+        "issuer = \"http://id.example.com\"\n[tokens]\naccess_ttl = 600\ncode_ttl = \"1h\"\n[keys]\nalgorithms = \
+         [\"ES256\",\n \"HS256\", \"ES256\", 5]\n[server]\nlisten = \"localhost:80\"\nmax_connections = 0\n",
+    )
+    .problems(&[("KEYWHEEL_SERVER__BODY_TIMEOUT", "10")]);
+
+    assert_starts(
+        &problems,
+        &[
+            "keywheel.toml:1:1: issuer: \"http://id.example.com\" must be https",
+            "keywheel.toml:3:1: tokens.access_ttl: expected a string, found an integer",
+            "keywheel.toml:4:1: tokens.code_ttl: 1h is out of range: from 1s to 10m",
+            "keywheel.toml:7:2: keys.algorithms: this version does not sign with \"HS256\"",
+            "keywheel.toml:7:11: keys.algorithms: \"ES256\" is listed twice",
+            "keywheel.toml:7:20: keys.algorithms: expected a string in the array, found an integer",
+            "keywheel.toml:9:1: server.listen: expected an IP address and a port",
+            "keywheel.toml:10:1: server.max_connections: 0 is out of range: from 1 to 65536",
+            "KEYWHEEL_SERVER__BODY_TIMEOUT: server.body_timeout: \"10\" is not a duration",
+        ],
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_with_what_was_expected_and_found() {
+    let problems = problems(
+        "issuer = 1\nkeys = true\nclient = \"x\"\nuser = [1]\n[server]\nlisten = []\nmax_body_bytes = 1.5\ntrusted_proxies \
+         = \"x\"\n[outgoing]\nallow_private = 1979-05-27\n",
+    );
+
+    assert_starts(
+        &problems,
+        &[
+            "keywheel.toml:1:1: issuer: expected a string, found an integer",
+            "keywheel.toml:2:1: keys: expected a table, found a boolean",
+            "keywheel.toml:3:1: client: expected a list of tables, found a string",
+            "keywheel.toml:4:9: user[0]: expected a table, found an integer",
+            "keywheel.toml:6:1: server.listen: expected a string, found an array",
+            "keywheel.toml:7:1: server.max_body_bytes: expected an integer, found a float",
+            "keywheel.toml:8:1: server.trusted_proxies: expected an array of strings, found a string",
+            "keywheel.toml:10:1: outgoing.allow_private: expected true or false, found a date",
+        ],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_told_by_line_and_without_quoting_it() {
+    let problems = problems("[[client]]\nsecret = \"0123456789\n");
+
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(problems[0].starts_with("keywheel.toml:2:"), "{problems:#?}");
+    assert!(!problems[0].contains("0123456789"), "{problems:#?}");
+}
+
+#[test]
+fn an_unsafe_rotation_is_refused_with_its_numbers_at_the_line_of_the_setting() {
+    let problems = problems("[keys]\njwks_max_age = \"5m\"\nannounce = \"1m\"\n");
+
+    // 5m + 30s (a tenth) + 2 × 15s + 30s
+    assert_starts(&problems, &["keywheel.toml:3:1: keys.announce: "]);
+    for number in ["1m", "5m", "30s", "6m30s"] {
+        assert!(problems[0].contains(number), "{number} in {problems:#?}");
+    }
+}
+
+#[test]
+fn a_cron_expression_is_a_rotation_too_but_not_beside_an_interval() {
+    let by_cron = "[keys]\nrotate_at = \"0 0 3 * * Sun\"\n";
+
+    load(by_cron);
+    assert_starts(
+        &problems(&format!("{by_cron}rotate_every = \"7d\"\n")),
+        &["keywheel.toml:2:1: keys.rotate_at: cannot be set together with keys.rotate_every"],
+    );
+    assert_starts(&problems("[keys]\nrotate_at = \"0 3 * * Sun\"\n"), &["keywheel.toml:2:1: keys.rotate_at: "]);
+}
+
+#[test]
+fn a_rotation_can_be_watched_in_a_minute() {
+    let loaded = load(
+        "[keys]\nrotate_every = \"10s\"\nannounce = \"6s\"\njwks_max_age = \"1s\"\njwks_shared_max_age = \
+         \"1s\"\nclock_skew = \"1s\"\npoll = \"1s\"\nmax_staleness = \"3s\"\n[tokens]\naccess_ttl = \"1s\"\nid_ttl = \"2s\"\n",
+    );
+
+    assert_eq!(loaded.config.keys.rotation.max_token_ttl(), Duration::from_secs(2));
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let files = Files::new("[keys]\nrotate_every = \"30d\"\nalgorithms = [\"ES256\"]\n[server]\nmax_connections = 7\n");
+
+    let loaded = files
+        .load(&[
+            ("KEYWHEEL_KEYS__ALGORITHMS", "PS256, EdDSA"),
+            ("KEYWHEEL_KEYS__ROTATE_AT", "0 0 3 * * Sun"),
+            ("KEYWHEEL_SERVER__TRUSTED_PROXIES", "[\"10.0.0.0/8\"]"),
+            ("KEYWHEEL_SERVER__MAX_CONNECTIONS", "9"),
+            ("KEYWHEEL_SERVER__METRICS_LISTEN", ""),
+            ("KEYWHEEL_OUTGOING__ALLOW_PRIVATE", "true"),
+            ("KEYWHEEL_CLIENT__0__ID", "billing"),
+            ("KEYWHEEL_CLIENT__0__SECRET", SECRET),
+            ("KEYWHEEL_CLIENT__0__SCOPES__0", "a"),
+            ("KEYWHEEL_LOG", "debug"),
+            ("HOME", "/root"),
+        ])
+        .expect("good settings");
+
+    let config = &loaded.config;
+    assert_eq!(config.keys.algorithms, [Algorithm::PS256, Algorithm::EdDSA]);
+    assert_eq!(config.server.max_connections, 9);
+    assert_eq!(config.server.metrics_listen, None);
+    assert_eq!((config.clients[0].id.as_str(), &config.clients[0].scopes[..]), ("billing", &["a".to_owned()][..]));
+    assert_eq!(messages(&loaded).len(), 2, "{:?}", loaded.warnings);
+}
+
+#[test]
+fn whole_tables_can_be_set_by_the_environment() {
+    let client = format!("[{{ id = 'billing', secret = '{SECRET}' }}]");
+
+    let loaded = Files::empty().load(&[("KEYWHEEL_CLIENT", &client)]).expect("a good client");
+
+    assert_eq!(loaded.config.clients[0].secret_sha256, hash_secret(SECRET.as_bytes()));
+}
+
+#[test]
+fn a_misspelt_variable_is_told_by_name() {
+    let problems = Files::empty().problems(&[
+        ("KEYWHEEL_KEYS__ROTATE_EVRY", "1d"),
+        ("KEYWHEEL_ISSUER__URL", "x"),
+        ("KEYWHEEL_KEYS_POLL", "1s"),
+        ("KEYWHEEL_", "1"),
+        ("KEYWHEEL_CLIENT__1__ID", "x"),
+        ("KEYWHEEL_SERVER__MAX_CONNECTIONS", "many"),
+    ]);
+
+    let told = problems.join("\n");
+    for expected in [
+        "KEYWHEEL_KEYS__ROTATE_EVRY: keys.rotate_evry: no such setting; did you mean keys.rotate_every?",
+        "KEYWHEEL_ISSUER__URL: issuer: expected a string, found a table",
+        "KEYWHEEL_KEYS_POLL: keys_poll: no such setting",
+        "KEYWHEEL_: not the name of a setting",
+        "KEYWHEEL_CLIENT__1__ID: client has 0 entries, so 0 is the next index",
+        "KEYWHEEL_SERVER__MAX_CONNECTIONS: server.max_connections: expected an integer, found a string",
+    ] {
+        assert!(told.contains(expected), "{expected}\nin\n{told}");
+    }
+}
+
+#[test]
+fn variables_that_an_orchestrator_sets_for_a_service_of_our_name_are_no_mistakes() {
+    let loaded = Files::empty().load(&[
+        ("KEYWHEEL_SERVICE_HOST", "10.0.0.1"),
+        ("KEYWHEEL_SERVICE_PORT", "8080"),
+        ("KEYWHEEL_SERVICE_PORT_HTTP", "8080"),
+        ("KEYWHEEL_PORT", "tcp://10.0.0.1:8080"),
+        ("KEYWHEEL_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("KEYWHEEL_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("KEYWHEEL_METRICS_SERVICE_HOST", "10.0.0.2"),
+    ]);
+
+    assert!(loaded.is_ok(), "{loaded:?}");
+}
+
+#[test]
+fn the_file_is_the_argument_else_the_variable_else_in_the_working_directory() {
+    let files = Files::new("[server]\nmax_connections = 1\n");
+    let by_variable = files.add("variable.toml", "[server]\nmax_connections = 2\n");
+    let by_argument = files.add("argument.toml", "[server]\nmax_connections = 3\n");
+    let load = |argument: Option<&str>, variable: Option<&str>| {
+        let variables = variable.map(|path| (CONFIG_VARIABLE.to_owned(), path.to_owned()));
+        let loaded = Config::load_in(files.0.path(), argument.map(Path::new), variables.into_iter());
+        let loaded = loaded.expect("good files");
+        (loaded.config.server.max_connections, loaded.origin)
+    };
+
+    assert_eq!(load(None, None), (1, Origin::File(files.0.path().join(DEFAULT_FILE))));
+    assert_eq!(load(None, Some("")), (1, Origin::File(files.0.path().join(DEFAULT_FILE))));
+    assert_eq!(load(None, Some(&by_variable)), (2, Origin::File(by_variable.as_str().into())));
+    assert_eq!(load(Some(&by_argument), Some(&by_variable)), (3, Origin::File(by_argument.as_str().into())));
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there() {
+    let errors = Config::load(Some(Path::new("/nowhere/keywheel.toml")), std::iter::empty()).expect_err("no such file");
+
+    assert!(errors.to_string().starts_with("/nowhere/keywheel.toml: cannot read the configuration: "), "{errors}");
+}
+
+#[test]
+fn the_default_issuer_follows_the_port() {
+    for (listen, issuer) in [("127.0.0.1:9000", "http://localhost:9000"), ("127.0.0.1:80", "http://localhost")] {
+        let loaded = load(&format!("[server]\nlisten = \"{listen}\"\n"));
+
+        assert_eq!(loaded.config.issuer.as_str(), issuer);
+        assert_eq!(loaded.warnings, []);
+    }
+}
+
+#[test]
+fn the_default_issuer_is_questioned_where_it_can_not_be_right() {
+    let reachable = load("[server]\nlisten = \"0.0.0.0:8080\"\n");
+
+    assert!(messages(&reachable)[0].contains("http://localhost:8080"), "{:?}", reachable.warnings);
+    assert_starts(&problems("[server]\nlisten = \"127.0.0.1:0\"\n"), &["configuration: issuer: must be set"]);
+}
+
+#[test]
+fn a_listener_that_would_be_dangerous_or_impossible_is_refused() {
+    let problems = problems("[server]\nlisten = \"127.0.0.1:9090\"\ntls = { cert = \"c\", key = \"k\" }\n");
+
+    assert_starts(
+        &problems,
+        &[
+            "keywheel.toml:1:2: server.metrics_listen: 127.0.0.1:9090 is taken by server.listen",
+            "keywheel.toml:3:1: server.tls: not supported by this version",
+        ],
+    );
+}
+
+#[test]
+fn a_secret_is_given_once_and_is_a_good_one() {
+    let files = Files::empty();
+    let short = files.add("short", "hunter2\n");
+    let empty = files.add("empty", "\n");
+    let client = |id: &str, secret: &str| format!("[[client]]\nid = \"{id}\"\n{secret}\n");
+    let hash = format!("secret_hash = \"sha256:{}\"", "0".repeat(64));
+    let configuration = [
+        client("short", "secret = \"hunter2\""),
+        client("short-file", &format!("secret_file = \"{short}\"")),
+        client("empty-file", &format!("secret_file = \"{empty}\"")),
+        client("no-file", "secret_file = \"/nowhere/secret\""),
+        client("none", ""),
+        client("both", &format!("secret = \"{SECRET}\"\n{hash}")),
+        client("hash", "secret_hash = \"sha256:00\""),
+        client("number", "secret = 12345678901234567890123456789012"),
+    ];
+    files.add(DEFAULT_FILE, &configuration.concat());
+
+    let problems = files.problems(&[]);
+
+    assert_starts(
+        &problems,
+        &[
+            "keywheel.toml:3:1: client[0].secret: a client secret has at least 32 characters, this one has 7",
+            "keywheel.toml:6:1: client[1].secret_file: a client secret has at least 32 characters, this one has 7",
+            &format!("keywheel.toml:9:1: client[2].secret_file: {empty} is empty"),
+            "keywheel.toml:12:1: client[3].secret_file: cannot read /nowhere/secret: ",
+            "keywheel.toml:13:1: client[4].secret: missing",
+            "keywheel.toml:19:1: client[5].secret_hash: cannot be set together with client[5].secret",
+            "keywheel.toml:22:1: client[6].secret_hash: expected \"sha256:\"",
+            "keywheel.toml:25:1: client[7].secret: expected a string, found an integer",
+        ],
+    );
+    assert!(!problems.concat().contains("hunter2"));
+}
+
+#[test]
+fn a_client_that_this_version_cannot_serve_is_refused_by_name() {
+    let client = format!("[[client]]\nid = \"a\"\nsecret = \"{SECRET}\"\n");
+
+    let problems = problems(&format!(
+        "{client}grants = [\"refresh_token\", \"client_credential\"]\nscopes = [\"a b\", \"a\", \"a\"]\naudiences = \
+         [\"x\"]\ntoken_endpoint_auth_method = \"none\"\naccess_token_alg = \"PS256\"\n{client}grants = []\n"
+    ));
+
+    assert_starts(
+        &problems,
+        &[
+            "keywheel.toml:4:11: client[0].grants: \"refresh_token\" is not supported by this version",
+            "keywheel.toml:4:28: client[0].grants: \"client_credential\" is not a grant; did you mean client_credentials?",
+            "keywheel.toml:5:11: client[0].scopes: \"a b\" is not a scope",
+            "keywheel.toml:5:23: client[0].scopes: \"a\" is listed twice",
+            "keywheel.toml:6:14: client[0].audiences: \"x\" is not an absolute URI",
+            "keywheel.toml:7:1: client[0].token_endpoint_auth_method: \"none\" is not supported by this version",
+            "keywheel.toml:8:1: client[0].access_token_alg: \"PS256\" is not one of the algorithms",
+            "keywheel.toml:10:1: client: \"a\" is the id of another client",
+            "keywheel.toml:12:1: client[1].grants: client_credentials is needed",
+        ],
+    );
+}
+
+#[test]
+fn a_declared_secret_is_not_kept_and_not_shown() {
+    let loaded = load(&format!("[[client]]\nid = \"a\"\nsecret = \"{SECRET}\"\n"));
+
+    assert!(!format!("{loaded:?}").contains(SECRET));
+}
+
+/// The template with every setting it shows switched on.
+fn uncommented(template: &str) -> String {
+    let is_setting = |line: &&str| line.starts_with(|first: char| first.is_ascii_lowercase() || first == '[');
+    let lines = template.lines().map(|line| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_template_says_nothing_but_the_defaults() {
+    let defaults = Files::empty().load(&[]).expect("the defaults are good").config;
+    let template = Config::template();
+    let settings = uncommented(&template);
+    let (settings, _) = settings.split_once("[[client]]").expect("the template shows a client");
+
+    let as_written = load(&template);
+    let uncommented = load(settings);
+
+    assert_eq!(as_written.warnings, []);
+    // A policy cannot be compared, but it shows all it consists of.
+    assert_eq!(format!("{:?}", as_written.config), format!("{defaults:?}"));
+    assert_eq!(format!("{:?}", uncommented.config), format!("{defaults:?}"));
+}
+
+#[test]
+fn the_examples_in_the_template_are_good() {
+    let files = Files::empty();
+    let secret = files.add("billing.secret", SECRET);
+    let password = files.add("alice.password", "correct horse battery staple");
+    let template = uncommented(&Config::template());
+    files.add(DEFAULT_FILE, &template.replace("billing.secret", &secret).replace("alice.password", &password));
+
+    let loaded = files.load(&[]).expect("a good example");
+
+    assert_eq!(loaded.config.clients.len(), 1);
+}
+
+#[test]
+fn every_setting_is_in_the_template() {
+    let template = Config::template();
+    let client = format!("[[client]]\nid = \"a\"\nsecret = \"{SECRET}\"\n[[user]]\nusername = \"alice\"\n");
+    let mut report = Report::default();
+    let table = tree::parse(&Arc::from(Path::new("x")), &client, &mut report).expect("TOML");
+    section::read_root(&mut report, table, read_config).expect("a good configuration");
+
+    let missing: Vec<&String> = report
+        .known()
+        .iter()
+        .filter(|known| {
+            let key = known.rsplit('.').next().unwrap_or(known);
+            let shown = [format!("#{key} = "), format!("# {key} = "), format!("[{key}]")];
+            **known != "server.tls" && !shown.iter().any(|shown| template.contains(shown))
+        })
+        .collect();
+
+    assert!(report.known().len() > 40, "{:?}", report.known());
+    assert_eq!(missing, Vec::<&String>::new());
+}
