@@ -34,7 +34,7 @@ pub enum WhoSigns {
         /// Its `kid`.
         kid: String,
     },
-    /// There is no other key: one must be generated (the `Create` among the steps) before anything can be signed.
+    /// There is no other key. The plan that follows creates one that signs at once, if the algorithm is still configured.
     Replacement,
 }
 
@@ -130,11 +130,8 @@ impl Keyring {
             return Err(RevokeError::AlreadyRevoked { kid: kid.to_owned(), at });
         }
         let phase = self.phase(key, now);
-        let at = match phase {
-            Phase::Signing => emergency_start(policy, self.ring(key.alg), now),
-            // A key that had its time must be seen to have had it, or its predecessor would sign again.
-            _ => (now - policy.clock_skew()).max(key.sign_from.min(now)),
-        };
+        // A key that took over must be seen to have done so, whatever its neighbours did: hence its own ring of one.
+        let at = emergency_start(policy, std::slice::from_ref(key), now);
         let mut steps = vec![Step::Revoke { kid: kid.to_owned(), revoked_at: at }];
         let refuses_tokens_until = match phase {
             Phase::Signing => Some(now + key.max_ttl),
@@ -175,6 +172,9 @@ impl Keyring {
         }
         let publish_at = standby.publish_at.min(now);
         let mut steps = vec![Step::BringForward { kid: standby.kid.clone(), publish_at, sign_from: to }];
+        if let Some(next) = self.upcoming(alg, now).nth(1).filter(|next| next.publish_at > to) {
+            steps.push(Step::PublishEarlier { kid: next.kid.clone(), publish_at: to });
+        }
         if how == How::Now
             && let Some(signer) = self.signer(alg, now)
         {
@@ -204,17 +204,7 @@ impl Keyring {
     ) -> (WhoSigns, Option<MayStumble>) {
         let mut upcoming = self.upcoming(revoked.alg, now);
         let Some(standby) = upcoming.next() else {
-            let at_once = policy.announce();
-            steps.push(Step::Create {
-                alg: revoked.alg,
-                serial: self.ring(revoked.alg).last().map_or(1, |key| key.serial + 1),
-                publish_at: at,
-                sign_from: at,
-                max_ttl: policy.max_token_ttl(),
-                clock_skew: policy.clock_skew(),
-                why: "no key of the ring can sign",
-            });
-            return (WhoSigns::Replacement, may_stumble(now, now + at_once));
+            return (WhoSigns::Replacement, may_stumble(now, now + policy.announce()));
         };
         steps.push(Step::BringForward {
             kid: standby.kid.clone(),

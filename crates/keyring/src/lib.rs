@@ -35,6 +35,9 @@ mod ring;
 mod schedule;
 mod slots;
 
+#[cfg(test)]
+mod simulation;
+
 pub use acts::{BringForwardError, BroughtForward, How, MayStumble, Revocation, RevokeError, WhoSigns};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use plan::Step;

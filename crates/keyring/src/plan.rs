@@ -85,6 +85,22 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The key it changes; `None` for [`Step::Create`], whose key does not exist yet.
+    pub fn kid(&self) -> Option<&str> {
+        match self {
+            Self::Create { .. } => None,
+            Self::PublishEarlier { kid, .. }
+            | Self::BringForward { kid, .. }
+            | Self::Postpone { kid, .. }
+            | Self::Raise { kid, .. }
+            | Self::Revoke { kid, .. }
+            | Self::DestroyPrivate { kid }
+            | Self::Delete { kid } => Some(kid),
+        }
+    }
+}
+
 /// A key of the ring under planning, with what the plan has changed so far.
 struct Planned {
     /// `None` until it is created.
@@ -257,14 +273,14 @@ impl From<&KeyRecord> for Planned {
     }
 }
 
-/// From when a key signs that takes over at once.
+/// The instant from which an emergency counts.
 ///
-/// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then obeys as soon as it reads
-/// the row. Never before the last key that started to sign.
+/// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then obeys as soon as it
+/// reads the row. Always after the last key that took over, or its predecessor would seem never to have been superseded.
 pub(crate) fn emergency_start(policy: &RotationPolicy, ring: &[KeyRecord], now: Timestamp) -> Timestamp {
-    let last_start = ring.iter().map(|key| key.sign_from).filter(|&at| at <= now).max();
-    let after_it = last_start.map_or(now - policy.clock_skew(), |at| at + Duration::from_secs(1));
-    (now - policy.clock_skew()).max(after_it).min(now)
+    let skewed = now - policy.clock_skew();
+    let last_start = ring.iter().filter(|key| key.took_over()).map(|key| key.sign_from).filter(|&at| at <= now).max();
+    last_start.map_or(skewed, |at| skewed.max(at + Duration::from_secs(1)).min(now))
 }
 
 /// Published when its predecessor starts to sign, or now where that is past.

@@ -220,10 +220,10 @@ impl RotationPolicy {
         self.max_token_ttl + 3 * self.clock_skew
     }
 
-    /// How long before its publication a key is created: every replica knows the row in time, and a failed key
-    /// generation can be tried again.
+    /// How long before its publication a key is created: every replica knows the row in time, and a tick or a key
+    /// generation that fails can be made up for.
     pub fn prepare_ahead(&self) -> Duration {
-        LEAST_PREPARATION.max(self.replica_convergence() + self.clock_skew).min(self.slots.smallest_gap())
+        LEAST_PREPARATION.max(2 * (self.replica_convergence() + self.clock_skew)).min(self.slots.smallest_gap())
     }
 
     /// The most keys of one ring that are published at once while rotations keep to the timetable.

@@ -152,8 +152,7 @@ impl Keyring {
     pub fn superseded_at(&self, key: &KeyRecord) -> Option<Timestamp> {
         self.ring(key.alg)
             .iter()
-            .filter(|other| other.serial > key.serial)
-            .filter(|other| other.revoked_at.is_none_or(|at| at > other.sign_from))
+            .filter(|other| other.serial > key.serial && other.took_over())
             .map(|other| other.sign_from)
             .min()
     }
@@ -176,8 +175,64 @@ impl KeyRecord {
         self.revoked_at.is_some_and(|at| at <= now)
     }
 
+    /// Whether it takes over when its time comes, which a key does not that was revoked before.
+    pub(crate) fn took_over(&self) -> bool {
+        self.revoked_at.is_none_or(|at| at > self.sign_from)
+    }
+
     /// How long it stays published after it was superseded, as promised by its row.
     pub(crate) fn retention(&self) -> Duration {
         self.max_ttl + 3 * self.clock_skew
+    }
+}
+
+/// Rows made by hand, for the tests of this crate.
+#[cfg(test)]
+pub(crate) mod testing {
+    use keywheel_jose::{Algorithm, PublicJwk, Timestamp};
+
+    use super::{Duration, KeyRecord};
+    use crate::plan::Step;
+
+    /// The key of RFC 8037, appendix A.2: the ring never looks inside.
+    pub(crate) fn jwk() -> PublicJwk {
+        PublicJwk::from_json(&serde_json::json!({
+            "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+        }))
+        .expect("a key of the RFC")
+    }
+
+    /// A row of the ES256 ring: lifetime 600 s, skew 30 s, its private half in place.
+    pub(crate) fn key(kid: &str, serial: i64, publish_at: i64, sign_from: i64) -> KeyRecord {
+        KeyRecord {
+            kid: kid.to_owned(),
+            alg: Algorithm::ES256,
+            serial,
+            jwk: jwk(),
+            created_at: Timestamp::from_unix(publish_at),
+            publish_at: Timestamp::from_unix(publish_at),
+            sign_from: Timestamp::from_unix(sign_from),
+            max_ttl: Duration::from_secs(600),
+            clock_skew: Duration::from_secs(30),
+            revoked_at: None,
+            has_private: true,
+        }
+    }
+
+    impl KeyRecord {
+        /// What the step does to this row, which is the one it names.
+        pub(crate) fn take(&mut self, step: &Step) {
+            match step {
+                Step::PublishEarlier { publish_at, .. } => self.publish_at = *publish_at,
+                Step::BringForward { publish_at, sign_from, .. } => {
+                    (self.publish_at, self.sign_from) = (*publish_at, *sign_from);
+                }
+                Step::Postpone { sign_from, .. } => self.sign_from = *sign_from,
+                Step::Raise { max_ttl, clock_skew, .. } => (self.max_ttl, self.clock_skew) = (*max_ttl, *clock_skew),
+                Step::Revoke { revoked_at, .. } => self.revoked_at = Some(*revoked_at),
+                Step::DestroyPrivate { .. } => self.has_private = false,
+                Step::Create { .. } | Step::Delete { .. } => unreachable!("these change the list of rows"),
+            }
+        }
     }
 }

@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_smallest_gap_is_found_among_uneven_slots() {
-        let hours = |h| Duration::from_secs(h * 3_600);
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
         assert_eq!(cron("0 0 3 * * *").smallest_gap(), hours(24));
         assert_eq!(cron("0 0 3,5 * * Mon").smallest_gap(), hours(2));
         assert_eq!(cron("0 0 0 1,31 * *").smallest_gap(), hours(24));
