@@ -237,11 +237,11 @@ impl PublicJwk {
             return Err(JwkError::NotAnObject(entry.kind()));
         };
         // Leaks first: whatever else is wrong with the entry, this is what its owner has to hear.
-        if let Some(private) = PRIVATE_MEMBERS.into_iter().find(|name| members.get(name).is_some()) {
-            return Err(JwkError::PrivateMember(private));
-        }
         if matches!(members.get("kty"), Some(Json::String(kty)) if kty == "oct") {
             return Err(JwkError::SymmetricKey);
+        }
+        if let Some(private) = PRIVATE_MEMBERS.into_iter().find(|name| members.get(name).is_some()) {
+            return Err(JwkError::PrivateMember(private));
         }
         if let Some(name) = members.repeated_name() {
             return Err(JwkError::RepeatedMember(shown(name)));

@@ -1,0 +1,7 @@
+//! What keys and tokens are accepted and refused, seen from outside the crate.
+
+mod hostile;
+mod keys;
+mod rejections;
+mod rfc;
+mod signing;
