@@ -71,14 +71,6 @@ pub enum Health {
     },
 }
 
-/// Numbers in 0..1, to spread fetches in time.
-pub(crate) type Jitter = Box<dyn Fn() -> f64 + Send + Sync>;
-
-/// Jitter needs to differ between processes, not to be secret: the standard library's hasher is keyed differently each time.
-pub(crate) fn jitter() -> Jitter {
-    Box::new(|| (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64)
-}
-
 /// The handle: the tasks hold what is shared, never this, and end when it is dropped.
 pub(crate) struct KeyCache {
     shared: Arc<Shared>,
@@ -93,7 +85,6 @@ struct Shared {
     rescheduled: Notify,
     fetcher: Box<dyn FetchKeys>,
     limits: Limits,
-    jitter: Jitter,
     runtime: Handle,
     alive: watch::Receiver<()>,
 }
@@ -127,14 +118,6 @@ impl Flight {
     }
 }
 
-/// One attempt, numbered when it began.
-struct Attempt {
-    sequence: u64,
-    lane: Lane,
-    /// Dropped when the attempt is over, however it ends.
-    _landing: watch::Sender<()>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
     Scheduled,
@@ -160,7 +143,7 @@ enum Failure {
 
 impl KeyCache {
     /// Begins the first fetch on `runtime` and keeps the set fresh from then on.
-    pub(crate) fn start(fetcher: Box<dyn FetchKeys>, limits: Limits, jitter: Jitter, runtime: Handle) -> Self {
+    pub(crate) fn start(fetcher: Box<dyn FetchKeys>, limits: Limits, runtime: Handle) -> Self {
         let now = Instant::now();
         let (alive_sender, alive) = watch::channel(());
         let shared = Arc::new(Shared {
@@ -176,12 +159,11 @@ impl KeyCache {
             rescheduled: Notify::new(),
             fetcher,
             limits,
-            jitter,
             runtime,
             alive,
         });
         // Begun here, not in the task: a caller that comes before the task's first step joins this fetch.
-        let first = shared.begin(&mut shared.lock(), Lane::Scheduled);
+        let first = shared.launch(&mut shared.lock(), Lane::Scheduled);
         shared.spawn(Arc::clone(&shared).keep_fresh(first));
         Self { shared, _alive: alive_sender }
     }
@@ -197,9 +179,9 @@ impl KeyCache {
     pub(crate) fn search(&self, kid: Option<&str>) -> Option<Flight> {
         let now = Instant::now();
         let mut state = self.shared.lock();
-        if let Some(kid) = kid
-            && let Some(held) = self.shared.held(now)
-            && state.unknown.is_settled(kid, held.asked_at, now, self.shared.limits.cooldown * UNKNOWN_COOLDOWNS)
+        let lifetime = self.shared.limits.cooldown * UNKNOWN_COOLDOWNS;
+        if let Some(held) = self.shared.held(now)
+            && state.unknown.is_settled(kid, held.asked_at, now, lifetime)
         {
             return None;
         }
@@ -209,14 +191,8 @@ impl KeyCache {
         if now < state.cool_at {
             return None;
         }
-        let attempt = self.shared.begin(&mut state, Lane::Search);
-        let flight = state.flight.clone();
         tracing::debug!(kid = kid.map(excerpt), "fetching the key set for a key that is not in it");
-        self.shared.spawn({
-            let shared = Arc::clone(&self.shared);
-            async move { shared.fly(attempt).await }
-        });
-        flight
+        Some(self.shared.launch(&mut state, Lane::Search))
     }
 
     /// When the next attempt may have brought keys: at least a second, so that it makes a sensible `Retry-After`.
@@ -260,8 +236,8 @@ impl Shared {
     }
 
     /// The scheduled lane.
-    async fn keep_fresh(self: Arc<Self>, first: Attempt) {
-        self.fly(first).await;
+    async fn keep_fresh(self: Arc<Self>, first: Flight) {
+        first.landed().await;
         loop {
             let due = self.lock().refresh_at;
             if Instant::now() < due {
@@ -271,22 +247,33 @@ impl Shared {
                 }
                 continue;
             }
-            let attempt = self.begin(&mut self.lock(), Lane::Scheduled);
-            self.fly(attempt).await;
+            let flight = self.launch(&mut self.lock(), Lane::Scheduled);
+            flight.landed().await;
         }
     }
 
-    fn begin(&self, state: &mut State, lane: Lane) -> Attempt {
+    /// Begins a fetch as a task of its own.
+    fn launch(self: &Arc<Self>, state: &mut State, lane: Lane) -> Flight {
+        let now = Instant::now();
         let (landing, flight) = watch::channel(());
+        let flight = Flight(flight);
         state.sequence += 1;
-        // Counted anew when the attempt ends, but also here: a task that is lost with its runtime never ends.
-        state.cool_at = Instant::now() + self.limits.cooldown;
-        state.flight = Some(Flight(flight));
-        Attempt { sequence: state.sequence, lane, _landing: landing }
+        state.flight = Some(flight.clone());
+        // Both are set anew when the fetch has ended; these are for one that panics, or is lost with its runtime.
+        state.cool_at = now + self.limits.cooldown;
+        if lane == Lane::Scheduled {
+            state.refresh_at = now + BACKOFF_WITHOUT_KEYS;
+        }
+        let (shared, sequence) = (Arc::clone(self), state.sequence);
+        self.spawn(async move {
+            shared.fetch(sequence, lane).await;
+            drop(landing);
+        });
+        flight
     }
 
     /// One attempt from request to result.
-    async fn fly(&self, attempt: Attempt) {
+    async fn fetch(&self, sequence: u64, lane: Lane) {
         let asked_at = Instant::now();
         let held = self.snapshot.load_full();
         // The client has deadlines of its own; another implementation of the seam may have none.
@@ -297,8 +284,8 @@ impl Shared {
         let judged = answer.map_err(Failure::from).and_then(|fetched| self.judge(fetched, held.as_deref()));
         let mut state = self.lock();
         match judged {
-            Ok(answer) => self.install(&mut state, attempt.sequence, asked_at, answer),
-            Err(failure) => self.fail(&mut state, attempt.lane, &failure),
+            Ok(answer) => self.install(&mut state, sequence, asked_at, answer),
+            Err(failure) => self.fail(&mut state, lane, &failure),
         }
         state.cool_at = Instant::now() + self.limits.cooldown;
     }
@@ -349,14 +336,8 @@ impl Shared {
         if changed {
             log_change(held, &answer.keys, generation);
         }
-        let limits = &self.limits;
-        let max_age = answer.caching.max_age.unwrap_or(limits.freshness_default);
-        let fresh = max_age.saturating_sub(answer.caching.age).clamp(limits.freshness_floor, limits.freshness_ceiling);
-        // The time in shared caches counts: the issuer may have withdrawn a key meanwhile.
-        let trusted = limits.trusted.saturating_sub(answer.caching.age).max(fresh);
-
-        let fraction = REFRESH_FRACTION + REFRESH_SPREAD * ((self.jitter)() * 2.0 - 1.0);
-        state.refresh_at = (asked_at + fresh.mul_f64(fraction)).max(Instant::now() + SHORTEST_PAUSE);
+        let (fresh, trusted) = lifetimes(answer.caching, &self.limits);
+        state.refresh_at = (asked_at + refresh_after(fresh, jitter())).max(Instant::now() + SHORTEST_PAUSE);
         if state.failures > 0 {
             tracing::info!(failures = state.failures, "the key set can be fetched again");
         }
@@ -380,14 +361,9 @@ impl Shared {
         let now = Instant::now();
         let held = self.held(now);
         if lane == Lane::Scheduled {
-            let longest = match &held {
-                // The last tries before the end of trust come closer together.
-                Some(held) => (held.trusted_until - now).div_f64(4.0).clamp(BACKOFF_FIRST, BACKOFF_LONGEST),
-                None => BACKOFF_WITHOUT_KEYS,
-            };
-            let bound = BACKOFF_FIRST.saturating_mul(1 << state.failures.min(16)).min(longest);
-            state.refresh_at = now + bound.mul_f64((self.jitter)()).max(SHORTEST_PAUSE);
-            state.failures += 1;
+            let trusted_for = held.as_ref().map(|held| held.trusted_until.saturating_duration_since(now));
+            state.refresh_at = now + backoff(state.failures, trusted_for, jitter());
+            state.failures = state.failures.saturating_add(1);
         }
         let error: &dyn Error = failure;
         let trusted_for_s = held.map(|held| held.trusted_until.saturating_duration_since(now).as_secs());
@@ -406,6 +382,36 @@ struct Answer {
     caching: Caching,
 }
 
+/// How long an answer is fresh, and how long it is trusted, both since it was asked for.
+fn lifetimes(caching: Caching, limits: &Limits) -> (Duration, Duration) {
+    let max_age = caching.max_age.unwrap_or(limits.freshness_default);
+    let fresh = max_age.saturating_sub(caching.age).clamp(limits.freshness_floor, limits.freshness_ceiling);
+    // The time in shared caches counts: the issuer may have withdrawn a key meanwhile.
+    (fresh, limits.trusted.saturating_sub(caching.age).max(fresh))
+}
+
+/// When in its fresh time a set is replaced. `jitter` is in 0..1, as in all of these.
+fn refresh_after(fresh: Duration, jitter: f64) -> Duration {
+    fresh.mul_f64(REFRESH_FRACTION + REFRESH_SPREAD * (jitter * 2.0 - 1.0))
+}
+
+/// The pause after a failed attempt, of which `failures` went before: full jitter under a bound that doubles.
+fn backoff(failures: u32, trusted_for: Option<Duration>, jitter: f64) -> Duration {
+    let longest = match trusted_for {
+        // The last tries before the end of trust come closer together.
+        Some(trusted_for) => (trusted_for / 4).clamp(BACKOFF_FIRST, BACKOFF_LONGEST),
+        None => BACKOFF_WITHOUT_KEYS,
+    };
+    let bound = BACKOFF_FIRST.saturating_mul(1 << failures.min(16)).min(longest);
+    bound.mul_f64(jitter).max(SHORTEST_PAUSE)
+}
+
+/// A number in 0..1, to spread fetches in time. It has to differ between processes, not to be secret: the standard
+/// library keys each hasher differently.
+fn jitter() -> f64 {
+    (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// One line for the change, one for each entry that is not used.
 fn log_change(held: Option<&Snapshot>, keys: &KeySet, generation: u64) {
     let kids = |keys: &KeySet, other: Option<&KeySet>| -> Vec<String> {
@@ -420,6 +426,8 @@ fn log_change(held: Option<&Snapshot>, keys: &KeySet, generation: u64) {
         let (index, kid, reason) = (refused.index, refused.kid.as_deref(), &refused.reason as &dyn Error);
         if refused.is_alarming() {
             tracing::error!(index, kid, reason, "the issuer publishes secret key material; the key is not used");
+        } else if refused.reason.is_unsupported() {
+            tracing::debug!(index, kid, reason, "an entry of the key set is of a kind that is not used here");
         } else {
             tracing::warn!(index, kid, reason, "an entry of the key set is not used");
         }
@@ -440,9 +448,9 @@ impl UnknownKids {
         Self { since: HashMap::new(), oldest_first: VecDeque::new(), hasher: RandomState::new(), limit }
     }
 
-    /// Notes that `kid` is missing from the set that was asked for at `asked_at`. True when that set already is the answer
+    /// Notes that `kid` is missing from the set that was asked for at `asked_at`; a token may name none. True when that set already is the answer
     /// to an earlier search for it, not longer ago than `lifetime`.
-    fn is_settled(&mut self, kid: &str, asked_at: Instant, now: Instant, lifetime: Duration) -> bool {
+    fn is_settled(&mut self, kid: Option<&str>, asked_at: Instant, now: Instant, lifetime: Duration) -> bool {
         let kid = self.hasher.hash_one(kid);
         match self.since.get_mut(&kid) {
             Some(since) if now.saturating_duration_since(*since) < lifetime => *since <= asked_at,
@@ -488,3 +496,100 @@ const UNKNOWN_COOLDOWNS: u32 = 6;
 
 /// Discovery and the set.
 const EXCHANGES_PER_FETCH: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn caching(max_age: Option<u64>, age: u64) -> Caching {
+        Caching { max_age: max_age.map(seconds), age: seconds(age) }
+    }
+
+    #[test]
+    fn freshness_is_max_age_minus_age_between_floor_and_ceiling() {
+        let limits = Limits::default();
+        let fresh = |max_age, age| lifetimes(caching(max_age, age), &limits).0;
+        assert_eq!(fresh(Some(600), 0), seconds(600));
+        assert_eq!(fresh(Some(600), 100), seconds(500));
+        assert_eq!(fresh(Some(600), 10_000), limits.freshness_floor);
+        assert_eq!(fresh(Some(0), 0), limits.freshness_floor);
+        assert_eq!(fresh(Some(86_400), 0), limits.freshness_ceiling);
+        assert_eq!(fresh(None, 0), limits.freshness_default);
+    }
+
+    #[test]
+    fn time_in_shared_caches_counts_against_trust() {
+        let limits = Limits::default();
+        let trusted = |age| lifetimes(caching(Some(60), age), &limits).1;
+        assert_eq!(trusted(0), seconds(3600));
+        assert_eq!(trusted(1000), seconds(2600));
+        // Never less than freshness, or a set would be out of use before it is due for replacement.
+        assert_eq!(trusted(1_000_000), limits.freshness_floor);
+    }
+
+    #[test]
+    fn a_set_is_replaced_at_80_percent_of_its_fresh_time_give_or_take_10() {
+        assert_eq!(refresh_after(seconds(1000), 0.0).as_secs_f64().round(), 700.0);
+        assert_eq!(refresh_after(seconds(1000), 0.5).as_secs_f64().round(), 800.0);
+        assert_eq!(refresh_after(seconds(1000), 1.0).as_secs_f64().round(), 900.0);
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_while_keys_are_held() {
+        let pauses: Vec<_> = (0..9).map(|failures| backoff(failures, Some(seconds(3600)), 1.0).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(backoff(u32::MAX, Some(seconds(3600)), 1.0), seconds(60));
+    }
+
+    #[test]
+    fn jitter_is_full_but_never_without_a_pause() {
+        assert_eq!(backoff(8, Some(seconds(3600)), 0.5), seconds(30));
+        assert_eq!(backoff(8, Some(seconds(3600)), 0.0), SHORTEST_PAUSE);
+    }
+
+    #[test]
+    fn tries_come_closer_as_trust_ends_and_stay_close_without_keys() {
+        assert_eq!(backoff(20, Some(seconds(100)), 1.0), seconds(25));
+        assert_eq!(backoff(20, Some(seconds(1)), 1.0), seconds(1));
+        assert_eq!(backoff(20, None, 1.0), seconds(10));
+    }
+
+    #[test]
+    fn jitter_is_spread_over_its_range() {
+        let numbers: Vec<_> = (0..1000).map(|_| jitter()).collect();
+        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
+        // A thousand draws miss a tenth of the range once in 10^46.
+        assert!((0..10).all(|tenth| numbers.iter().any(|number| (number * 10.0) as u32 == tenth)));
+    }
+
+    #[test]
+    fn a_kid_is_settled_once_a_later_fetch_did_not_bring_it() {
+        let mut unknown = UnknownKids::new(10);
+        let start = Instant::now();
+        let at = |offset| start + seconds(offset);
+        let lifetime = seconds(30);
+
+        assert!(!unknown.is_settled(Some("a"), at(0), at(10), lifetime), "never looked for");
+        assert!(!unknown.is_settled(Some("a"), at(0), at(11), lifetime), "the held set is older than the first search");
+        assert!(unknown.is_settled(Some("a"), at(12), at(13), lifetime), "a later set does not have it either");
+        assert!(!unknown.is_settled(Some("b"), at(12), at(13), lifetime), "another kid");
+        assert!(!unknown.is_settled(None, at(12), at(13), lifetime), "no kid");
+        assert!(!unknown.is_settled(Some("a"), at(12), at(40), lifetime), "forgotten");
+    }
+
+    #[test]
+    fn unknown_kids_are_bounded_and_the_oldest_goes_first() {
+        let mut unknown = UnknownKids::new(3);
+        let (early, late) = (Instant::now(), Instant::now() + seconds(1));
+        for kid in ["a", "b", "c", "d"] {
+            unknown.is_settled(Some(kid), early, early, seconds(30));
+        }
+        assert_eq!((unknown.since.len(), unknown.oldest_first.len()), (3, 3));
+        assert!(unknown.is_settled(Some("b"), late, late, seconds(30)));
+        assert!(!unknown.is_settled(Some("a"), late, late, seconds(30)), "\"a\" was pushed out");
+    }
+}

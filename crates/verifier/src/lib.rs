@@ -29,6 +29,8 @@
 
 mod cache;
 mod fetch;
+#[cfg(test)]
+mod fixtures;
 mod limits;
 mod text;
 mod verifier;

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
-use crate::cache::{self, Flight, Health, KeyCache};
+use crate::cache::{Flight, Health, KeyCache};
 use crate::fetch::{FetchKeys, HttpClient, HttpKeys, Source, UrlProblem, parse_source};
 use crate::limits::{Limits, LimitsError};
 use crate::text::excerpt;
@@ -54,7 +54,6 @@ impl Verifier {
             name: None,
             roots: Vec::new(),
             fetcher: None,
-            jitter: cache::jitter(),
         }
     }
 
@@ -166,7 +165,6 @@ pub struct VerifierBuilder {
     name: Option<String>,
     roots: Vec<Root>,
     fetcher: Option<Box<dyn FetchKeys>>,
-    jitter: cache::Jitter,
 }
 
 enum Root {
@@ -253,12 +251,6 @@ impl VerifierBuilder {
         self
     }
 
-    #[cfg(test)]
-    pub(crate) fn jitter(mut self, jitter: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
-        self.jitter = Box::new(jitter);
-        self
-    }
-
     /// Builds the verifier and begins the first fetch, without waiting for it: an issuer that is down when a service starts
     /// costs it 503s, not its start. The fetches run on the tokio runtime this is called on (its time and I/O drivers must
     /// be enabled), which has to live as long as the verifier.
@@ -277,7 +269,7 @@ impl VerifierBuilder {
                 Box::new(HttpKeys::new(source, client))
             }
         };
-        let cache = KeyCache::start(fetcher, self.limits, self.jitter, runtime);
+        let cache = KeyCache::start(fetcher, self.limits, runtime);
         Ok(Verifier { inner: Arc::new(Inner { policy: self.policy, cache }) })
     }
 }
@@ -336,3 +328,6 @@ const PRODUCT: &str = concat!("keywheel-verifier/", env!("CARGO_PKG_VERSION"));
 
 /// Enough for a service and its instance, too little for a secret to be put there unnoticed.
 const MAX_NAME_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! For tests: a signer, and an issuer that plays from a script.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+#[expect(clippy::disallowed_types, reason = "tests have to sign")]
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use keywheel_jose::{KeySet, Policy, PublicJwk, Timestamp};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::fetch::{Caching, FetchError, FetchFuture, FetchKeys, Fetched};
+
+pub(crate) const ISSUER: &str = "https://id.example.com";
+pub(crate) const AUDIENCE: &str = "https://api.example.com";
+
+/// When all tokens of these tests were issued.
+pub(crate) const ISSUED_AT: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+pub(crate) fn policy() -> Policy {
+    Policy::access_token(ISSUER, AUDIENCE)
+}
+
+/// A key whose `kid` and secret follow from its name.
+#[expect(clippy::disallowed_types, reason = "tests have to sign")]
+pub(crate) struct Signer {
+    kid: String,
+    pair: Ed25519KeyPair,
+}
+
+impl Signer {
+    pub(crate) fn new(kid: &str) -> Self {
+        let mut seed = [0; 32];
+        seed[..kid.len()].copy_from_slice(kid.as_bytes());
+        #[expect(clippy::disallowed_types, reason = "tests have to sign")]
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("any 32 bytes are a seed");
+        Self { kid: kid.to_owned(), pair }
+    }
+
+    pub(crate) fn jwk(&self) -> PublicJwk {
+        let key = PublicJwk::ed25519(self.pair.public_key().as_ref()).expect("a public key");
+        key.with_kid(&self.kid).expect("a short kid")
+    }
+
+    /// A token that holds for an hour.
+    pub(crate) fn token(&self) -> String {
+        self.token_with(json!({}))
+    }
+
+    /// A token with these claims instead of, or beside, the usual ones.
+    pub(crate) fn token_with(&self, claims: serde_json::Value) -> String {
+        let mut payload = json!({
+            "iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "client_id": "billing", "jti": "1",
+            "iat": ISSUED_AT.as_unix(), "exp": ISSUED_AT.as_unix() + 3600,
+        });
+        for (name, value) in claims.as_object().expect("claims are an object") {
+            payload[name] = value.clone();
+        }
+        let header = json!({"alg": "EdDSA", "typ": "at+jwt", "kid": self.kid});
+        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(payload.to_string().as_bytes()));
+        let signature = encode(self.pair.sign(signed.as_bytes()).as_ref());
+        format!("{signed}.{signature}")
+    }
+}
+
+/// A JWK Set with these keys.
+pub(crate) fn key_set(signers: &[&Signer]) -> Bytes {
+    let keys = KeySet::from_keys(signers.iter().map(|signer| signer.jwk()));
+    serde_json::to_vec(&keys).expect("a key set is JSON").into()
+}
+
+/// An issuer that answers what it was last told to; clones are the same issuer.
+#[derive(Clone, Default)]
+pub(crate) struct ScriptedIssuer(Arc<Mutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    answer: Option<Answer>,
+    fetches: Vec<Fetch>,
+    in_flight: usize,
+    most_in_flight: usize,
+    answered: usize,
+}
+
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// This document, with `max-age` in seconds.
+    Document(Bytes, u64),
+    /// "Not modified", with `max-age` in seconds.
+    NotModified(u64),
+    /// The connection is refused.
+    Down,
+    /// No answer ever comes.
+    Silence,
+    /// The issuer's client breaks.
+    Panic,
+    /// Another answer, after a while.
+    After(Duration, Box<Answer>),
+}
+
+/// One fetch as the issuer saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fetch {
+    pub(crate) at: Instant,
+    pub(crate) etag: Option<String>,
+}
+
+impl ScriptedIssuer {
+    /// Answers with these keys, fresh for a minute.
+    pub(crate) fn with_keys(signers: &[&Signer]) -> Self {
+        let issuer = Self::default();
+        issuer.answers(Answer::Document(key_set(signers), 60));
+        issuer
+    }
+
+    /// What fetches that begin from now on are answered.
+    pub(crate) fn answers(&self, answer: Answer) {
+        self.edit(|script| script.answer = Some(answer));
+    }
+
+    pub(crate) fn fetches(&self) -> Vec<Fetch> {
+        self.edit(|script| script.fetches.clone())
+    }
+
+    pub(crate) fn fetch_count(&self) -> usize {
+        self.fetches().len()
+    }
+
+    /// How many fetches were not given up by the one who asked.
+    pub(crate) fn answered(&self) -> usize {
+        self.edit(|script| script.answered)
+    }
+
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.edit(|script| script.most_in_flight)
+    }
+
+    /// How many hold this issuer, the test itself included.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    fn edit<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+        change(&mut self.0.lock().expect("no test panics while it holds the script"))
+    }
+}
+
+impl FetchKeys for ScriptedIssuer {
+    fn fetch<'a>(&'a self, etag: Option<&'a str>) -> FetchFuture<'a> {
+        struct InFlight<'a>(&'a ScriptedIssuer);
+        impl Drop for InFlight<'_> {
+            fn drop(&mut self) {
+                self.0.edit(|script| script.in_flight -= 1);
+            }
+        }
+        Box::pin(async move {
+            let mut answer = self.edit(|script| {
+                script.fetches.push(Fetch { at: Instant::now(), etag: etag.map(str::to_owned) });
+                script.in_flight += 1;
+                script.most_in_flight = script.most_in_flight.max(script.in_flight);
+                script.answer.clone().expect("the script has an answer")
+            });
+            let _in_flight = InFlight(self);
+            while let Answer::After(pause, then) = answer {
+                sleep(pause).await;
+                answer = *then;
+            }
+            let caching = |max_age| Caching { max_age: Some(Duration::from_secs(max_age)), age: Duration::ZERO };
+            let answer = match answer {
+                Answer::Document(body, max_age) => {
+                    Ok(Fetched::Document { body, etag: Some("\"1\"".to_owned()), caching: caching(max_age) })
+                }
+                Answer::NotModified(max_age) => Ok(Fetched::NotModified { caching: caching(max_age) }),
+                Answer::Down => Err(FetchError::Other("connection refused".into())),
+                Answer::Panic => panic!("the script says so"),
+                Answer::Silence | Answer::After(..) => std::future::pending().await,
+            };
+            self.edit(|script| script.answered += 1);
+            answer
+        })
+    }
+}
