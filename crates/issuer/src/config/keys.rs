@@ -74,7 +74,7 @@ impl KeySettings {
     pub(super) fn read(section: &mut Section<'_>, longest: &LongestTtl) -> (Vec<Algorithm>, Option<Self>) {
         let algorithms = section.non_empty_list("algorithms", "an algorithm to sign with", parse_algorithm);
         let algorithms = algorithms.unwrap_or_else(|| vec![Algorithm::ES256, Algorithm::RS256]);
-        let rsa_bits = section.integer("rsa_bits", 1..=u32::MAX).unwrap_or(2048);
+        let rsa_bits = section.integer("rsa_bits", 2048..=4096).unwrap_or(2048);
         if !RSA_BITS.contains(&rsa_bits) {
             section.problem("rsa_bits", format!("expected 2048, 3072 or 4096, found {rsa_bits}"));
         }

@@ -118,6 +118,7 @@ impl Config {
 /// The variables of this process that are UTF-8. No setting of ours has a name that is not.
 ///
 /// What is not UTF-8 in a value becomes U+FFFD, which no setting that matters accepts.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
@@ -126,7 +127,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 /// What to log, from `KEYWHEEL_LOG`, such as `info` or `keywheel=debug`; needed before there is a configuration.
 #[must_use]
 pub fn log_filter() -> Option<String> {
-    std::env::var(LOG_VARIABLE).ok().filter(|filter| !filter.is_empty())
+    environment().find_map(|(name, value)| (name == LOG_VARIABLE && !value.is_empty()).then_some(value))
 }
 
 /// The file to read. One that was named must be there; `keywheel.toml` may be.

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
 use keywheel_jose::Algorithm;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::*;
 use crate::clients::{ClientAuthMethod, Source, hash_secret};
@@ -534,3 +537,60 @@ fn every_setting_is_in_the_template() {
     assert!(report.known().len() > 40, "{:?}", report.known());
     assert_eq!(missing, Vec::<&String>::new());
 }
+
+proptest! {
+    #[test]
+    fn no_configuration_panics_and_every_refusal_has_a_reason(
+        lines in vec(select(LINES.to_vec()), 0..8),
+        variables in vec((select(VARIABLES.to_vec()), "[ -~é]{0,12}"), 0..4),
+    ) {
+        let text = lines.join("\n");
+        let mut report = Report::default();
+
+        let mut table = tree::parse(&Arc::from(Path::new("x")), &text, &mut report).unwrap_or_default();
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
+        tree::overlay(&mut table, variables, &mut report);
+        let config = section::read_root(&mut report, table, read_config);
+
+        prop_assert!(report.finish().is_err() || config.is_some());
+    }
+
+    #[test]
+    fn a_text_that_is_not_toml_is_always_reported(text in "(\\PC|\n){0,64}") {
+        let mut report = Report::default();
+
+        let table = tree::parse(&Arc::from(Path::new("x")), &text, &mut report);
+
+        prop_assert_eq!(table.is_some(), report.finish().is_ok());
+    }
+}
+
+const LINES: [&str; 16] = [
+    "issuer = \"https://id.example.com\"",
+    "issuer = 1",
+    "[server]",
+    "listen = \"127.0.0.1:0\"",
+    "[keys]",
+    "algorithms = []",
+    "rotate_every = \"1s\"",
+    "rotate_at = \"é\"",
+    "[[client]]",
+    "id = \"é\"",
+    "secret_hash = \"\"",
+    "grants = [[]]",
+    "[client]",
+    "[[user]]",
+    "username = \"\" # é",
+    "é = é",
+];
+
+const VARIABLES: [&str; 8] = [
+    "KEYWHEEL_ISSUER",
+    "KEYWHEEL_CLIENT",
+    "KEYWHEEL_CLIENT__0",
+    "KEYWHEEL_CLIENT__0__ID__0",
+    "KEYWHEEL_KEYS__ALGORITHMS__0",
+    "KEYWHEEL_KEYS",
+    "KEYWHEEL_SERVER__MAX_CONNECTIONS",
+    "KEYWHEEL_é____x",
+];
