@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
 
 const [folder, maxAge] = process.argv.slice(2)
-const entry = createRequire(folder + '/').resolve('jose')
+const entry = createRequire(pathToFileURL(folder + '/')).resolve('jose')
 const { createRemoteJWKSet, jwtVerify } = await import(pathToFileURL(entry))
 
 const sets = new Map()

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keywheel_jose::decode_unverified;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::harness::{Issuer, Panel, Settings, Verdict, unix_now, until};
+use crate::harness::{Issuer, Panel, Settings, Verdict, claims, header, unix_now, until};
 
 /// `announce` ≥ 1 + 1 + 2 × 1 + 0 s, and a second of room for a busy machine; tokens live for 3 s.
 const FAST: Settings = Settings {
@@ -157,8 +156,7 @@ impl Tally {
 
     /// Notes who signed a token; gives its end.
     fn signed(&mut self, alg: &str, token: &str) -> f64 {
-        let parts = decode_unverified(token).expect("a token");
-        let header: Value = serde_json::from_str(&parts.header_json).expect("a header");
+        let header = header(token);
         assert_eq!(header["alg"], alg);
         let kid = header["kid"].as_str().expect("kid").to_owned();
         let signers = self.signers.entry(alg.to_owned()).or_default();
@@ -175,8 +173,4 @@ impl Tally {
     fn signers(&self, alg: &str) -> usize {
         self.signers.get(alg).map_or(0, BTreeSet::len)
     }
-}
-
-fn claims(token: &str) -> Value {
-    serde_json::from_slice(&decode_unverified(token).expect("a token").payload).expect("claims")
 }

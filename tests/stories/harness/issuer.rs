@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -216,7 +215,7 @@ impl Running {
         let status = status.unwrap_or_else(|_| panic!("still running after {COMMAND:?}:\n{}", self.log()));
         let status = status.expect("waiting for the process");
         (&mut self.reading).await.expect("collecting the output");
-        Exit { code: status.code(), signal: status.signal(), stdout: String::new(), stderr: self.log() }
+        Exit { code: status.code(), stdout: String::new(), stderr: self.log() }
     }
 
     /// Resident memory in KiB, as the kernel counts it.
@@ -246,7 +245,6 @@ impl Running {
 pub(crate) struct Exit {
     /// Nothing when a signal ended it.
     pub(crate) code: Option<i32>,
-    pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -267,7 +265,6 @@ impl Exit {
         let output = output.unwrap_or_else(|_| panic!("{command:?} did not end within {COMMAND:?}"));
         Self {
             code: output.status.code(),
-            signal: output.status.signal(),
             stdout: String::from_utf8(output.stdout).expect("output in UTF-8"),
             stderr: String::from_utf8(output.stderr).expect("messages in UTF-8"),
         }

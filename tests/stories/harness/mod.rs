@@ -5,9 +5,11 @@ mod clients;
 mod http;
 mod issuer;
 mod panel;
+mod tokens;
 mod wait;
 
-pub(crate) use http::{RawReply, Reply, get, post_form, send, send_raw, send_with_prior_knowledge};
-pub(crate) use issuer::{Exit, Issuer, Running, Settings, program};
+pub(crate) use http::{Reply, get, post_form, send, send_raw, send_with_prior_knowledge};
+pub(crate) use issuer::{Exit, Issuer, Settings};
 pub(crate) use panel::{Panel, Verdict};
+pub(crate) use tokens::{claims, header, kid, kids};
 pub(crate) use wait::{eventually, unix_now, until};
