@@ -100,14 +100,6 @@ pub enum InvalidClient {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DidYouMean(Option<&'static str>);
 
-impl Client {
-    /// Is this scope one the client may ask for?
-    #[must_use]
-    pub fn may_ask_for(&self, scope: &str) -> bool {
-        self.scopes.iter().any(|own| own == scope)
-    }
-}
-
 impl ClientAuthMethod {
     /// The registered name.
     #[must_use]

@@ -89,7 +89,7 @@ impl Section<'_> {
 
     /// The string at `key`.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
-        self.secret_text(key).map(|mut text| std::mem::take(&mut *text))
+        self.text_of(key, "a string").map(|mut text| std::mem::take(&mut *text))
     }
 
     /// The string at `key`, as what `parse` makes of it.
@@ -98,13 +98,12 @@ impl Section<'_> {
         key: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        let text = self.text(key)?;
-        parse(&text).map_err(|error| self.problem(key, error.to_string())).ok()
+        self.parsed_as(key, "a string", parse)
     }
 
     /// The duration at `key`, if it is in range.
     pub(super) fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
-        self.parsed(key, |text| {
+        self.parsed_as(key, "a duration such as \"10m\"", |text| {
             let duration = parse_duration(text).map_err(|error| error.to_string())?;
             if range.contains(&duration) {
                 return Ok(duration);
@@ -206,7 +205,7 @@ impl Section<'_> {
     /// The secret at `key`, or in the file named by `file_key`; both at once are a problem.
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
         self.one_of(&[key, file_key]);
-        let written = self.secret_text(key).map(Secret::new);
+        let written = self.text_of(key, "a string").map(Secret::new);
         let read = self.parsed(file_key, |path| Secret::from_file(Path::new(path)));
         written.or(read)
     }
@@ -277,11 +276,21 @@ impl Section<'_> {
         self.report.count()
     }
 
-    fn secret_text(&mut self, key: &'static str) -> Option<Zeroizing<String>> {
+    fn parsed_as<T, E: Display>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.text_of(key, expected)?;
+        parse(&text).map_err(|error| self.problem(key, error.to_string())).ok()
+    }
+
+    fn text_of(&mut self, key: &'static str, expected: &str) -> Option<Zeroizing<String>> {
         match self.take(key)? {
             Entry { value: Value::String(text) | Value::Text(text), .. } => Some(text),
             other => {
-                self.wrong_type(key, &other, "a string");
+                self.wrong_type(key, &other, expected);
                 None
             }
         }

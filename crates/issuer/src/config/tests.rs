@@ -203,7 +203,7 @@ fn all_problems_are_told_together_in_the_order_of_the_file() {
         &problems,
         &[
             "keywheel.toml:1:1: issuer: \"http://id.example.com\" must be https",
-            "keywheel.toml:3:1: tokens.access_ttl: expected a string, found an integer",
+            "keywheel.toml:3:1: tokens.access_ttl: expected a duration such as \"10m\", found an integer",
             "keywheel.toml:4:1: tokens.code_ttl: 1h is out of range: from 1s to 10m",
             "keywheel.toml:7:2: keys.algorithms: this version does not sign with \"HS256\"",
             "keywheel.toml:7:11: keys.algorithms: \"ES256\" is listed twice",
