@@ -164,7 +164,7 @@ proptest! {
         prop_assert_eq!(read.as_ref(), Ok(&key));
 
         let set = KeySet::parse(json!({"keys": [json]}).to_string().as_bytes()).expect("it is a key set");
-        prop_assert_eq!(set.keys(), &[key.clone()]);
+        prop_assert_eq!(set.keys(), std::slice::from_ref(&key));
         prop_assert!(KeySet::from_keys([key]).refused().is_empty());
     }
 
