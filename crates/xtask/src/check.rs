@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::{bans, layout, read, run, say};
+use crate::{bans, layout, read, run, say, unused};
 
 /// The crates that other people's services link.
 const LIBRARIES: &[&str] = &["keywheel-jose", "keywheel-verifier"];
@@ -19,8 +19,8 @@ pub(crate) fn run_all() -> Result<()> {
     // `cargo tree --offline` needs every manifest, and a fresh machine has none.
     let host = read(Command::new("rustc").args(["--print", "host-tuple"]))?;
     run(cargo("fetch").args(["--locked", "--target", host.trim()]))?;
-    run(cargo("fmt").args(["--all", "--check"]))?;
     dependencies()?;
+    run(cargo("fmt").args(["--all", "--check"]))?;
     run(cargo("clippy").args(["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     run(cargo("doc").args(["--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     say("xtask: all checks hold");
@@ -45,6 +45,7 @@ fn dependencies() -> Result<()> {
     let root = metadata["workspace_root"].as_str().context("cargo metadata has no workspace_root")?;
     let mut problems = layout::problems(Path::new(root))?;
     problems.extend(bans::problems_of_arrows(&metadata)?);
+    problems.extend(unused::problems(&metadata)?);
     problems.extend(bans::problems_of_workspace(&tree(&["--workspace", "--edges", "normal,build,dev"])?)?);
     for library in LIBRARIES {
         let tree = tree(&["--package", library, "--edges", "normal,build"])?;

@@ -6,6 +6,7 @@ mod check;
 mod clients;
 mod layout;
 mod test;
+mod unused;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
