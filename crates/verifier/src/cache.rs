@@ -23,6 +23,7 @@ use keywheel_jose::{KeySet, KeySetError, PublicJwk};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::field::display;
 
 use crate::fetch::{Caching, FetchError, FetchKeys, Fetched};
 use crate::limits::Limits;
@@ -191,7 +192,7 @@ impl KeyCache {
         if now < state.cool_at {
             return None;
         }
-        tracing::debug!(kid = kid.map(excerpt), "fetching the key set for a key that is not in it");
+        tracing::debug!(kid = kid.map(excerpt).map(display), "fetching the key set for a key that is not in it");
         Some(self.shared.launch(&mut state, Lane::Search))
     }
 
@@ -421,9 +422,10 @@ fn log_change(held: Option<&Snapshot>, keys: &KeySet, generation: u64) {
     let before = held.map(|held| &*held.keys);
     let added = kids(keys, before);
     let removed = before.map_or(Vec::new(), |before| kids(before, Some(keys)));
-    tracing::info!(generation, keys = keys.len(), ?added, ?removed, "the key set has changed");
+    let (added, removed) = (added.join(" "), removed.join(" "));
+    tracing::info!(generation, keys = keys.len(), %added, %removed, "the key set has changed");
     for refused in keys.refused() {
-        let (index, kid, reason) = (refused.index, refused.kid.as_deref(), &refused.reason as &dyn Error);
+        let (index, kid, reason) = (refused.index, refused.kid.as_deref().map(display), &refused.reason as &dyn Error);
         if refused.is_alarming() {
             tracing::error!(index, kid, reason, "the issuer publishes secret key material; the key is not used");
         } else if refused.reason.is_unsupported() {

@@ -486,3 +486,6 @@ const MAX_ETAG_BYTES: usize = 1024;
 
 /// How much of an answer hyper buffers, and so how long its head may be.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -638,6 +638,109 @@ mod answers {
     }
 }
 
+mod logs {
+    use std::io::Write;
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        /// What is logged on this thread until the guard is dropped; the tasks of a test run on its thread.
+        fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+            let log = Self::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::DEBUG)
+                .with_ansi(false)
+                .with_writer(move || writer.clone())
+                .finish();
+            (log, tracing::subscriber::set_default(subscriber))
+        }
+
+        fn lines_with(&self, part: &str) -> Vec<String> {
+            let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8_lossy(&log).lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_published_private_key_is_refused_loudly_and_once() {
+        let (log, _guard) = Log::capture();
+        let good = serde_json::to_value(Signer::new("a").jwk()).expect("a key is JSON");
+        let mut leaked = serde_json::to_value(Signer::new("leaked").jwk()).expect("a key is JSON");
+        leaked["d"] = json!("c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I");
+        let issuer = ScriptedIssuer::default();
+        issuer.answers(Answer::Document(json!({"keys": [good, leaked]}).to_string().into(), 60));
+
+        let verifier = ready(&issuer, Limits::default()).await;
+        pass(seconds(600)).await;
+
+        let lines = log.lines_with("secret key material");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("ERROR") && lines[0].contains(r#"kid="leaked""#), "{lines:?}");
+        assert!(log.lines_with("c2VjcmV0").is_empty(), "the secret itself is not repeated");
+        assert!(is_unknown_kid(&verify_now(&verifier, &Signer::new("leaked").token())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_keys_is_one_line_that_names_them() {
+        let (log, _guard) = Log::capture();
+        let (old, new) = (Signer::new("old"), Signer::new("new"));
+        let issuer = ScriptedIssuer::with_keys(&[&old]);
+        let _verifier = ready(&issuer, Limits::default()).await;
+        issuer.answers(Answer::Document(key_set(&[&new]), 60));
+
+        pass(seconds(600)).await;
+
+        let lines = log.lines_with("the key set has changed");
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].contains(r#"generation=2 keys=1 added="new" removed="old""#), "{lines:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kid_is_logged_escaped_and_cut() {
+        let (log, _guard) = Log::capture();
+        let issuer = ScriptedIssuer::with_keys(&[&Signer::new("a")]);
+        let verifier = ready(&issuer, Limits::default()).await;
+        pass(seconds(6)).await;
+
+        verify_now(&verifier, &Signer::new("k\n\u{1b}[31m").token()).expect_err("an unknown kid");
+
+        let lines = log.lines_with("that is not in it");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains(r#"kid="k\n\u{1b}[31m""#), "{lines:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_a_warning_while_keys_are_held_and_an_error_without() {
+        let (log, _guard) = Log::capture();
+        let issuer = ScriptedIssuer::with_keys(&[&Signer::new("a")]);
+        let _verifier = ready(&issuer, Limits::default()).await;
+        issuer.answers(Answer::Down);
+
+        pass(seconds(3590)).await;
+        assert!(log.lines_with("ERROR").is_empty());
+        let warnings = log.lines_with("WARN");
+        assert!(warnings[0].contains("connection refused"), "the whole chain of causes: {warnings:?}");
+
+        pass(seconds(60)).await;
+        assert!(!log.lines_with("ERROR").is_empty());
+    }
+}
+
 mod the_end {
     use super::*;
 
