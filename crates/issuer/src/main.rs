@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! `keywheel`: arguments, configuration, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keywheel::cli::main()
+}

@@ -1,0 +1,3 @@
+//! What an administrator can do. The command line is one face of [`ops`].
+
+pub mod ops;

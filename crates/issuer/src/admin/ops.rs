@@ -1,0 +1,300 @@
+//! The operator's acts on keys and clients. Each is one transaction, whatever else runs on the same database.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keywheel_jose::{Algorithm, Timestamp};
+use keywheel_keyring::{
+    BringForwardError, BroughtForward, How, Keyring, Revocation, RevokeError, RotationPolicy, Step,
+};
+use zeroize::Zeroizing;
+
+use crate::app::Ring;
+use crate::clients::Client;
+use crate::config::Config;
+use crate::edges::{Entropy, NoEntropy};
+use crate::keys::example;
+use crate::keys::material::{MaterialError, PrivateKey};
+use crate::keys::rotator::{RotationError, changes};
+use crate::keys::seal::SealError;
+use crate::storage::{ClientInsert, KeyChange, KeysApplied, Store, StoreError};
+
+/// Why an act was not done. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum OpsError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The rotator.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    /// Sealing.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The key file.
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+    /// A revocation that can't be.
+    #[error(transparent)]
+    Revoke(#[from] RevokeError),
+    /// A rotation that can't be sooner.
+    #[error(transparent)]
+    BringForward(#[from] BringForwardError),
+    /// The generator.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+    /// The imported key is there already.
+    #[error("key {0} is in the ring already")]
+    KnownKey(String),
+    /// The imported key is public knowledge.
+    #[error("key {0} is one of the published examples, which anybody can sign with; only an issuer on loopback may use it")]
+    ExampleKey(String),
+    /// The key's algorithm has no ring.
+    #[error("the issuer does not sign with {0}: add it to keys.algorithms first")]
+    UnusedAlgorithm(Algorithm),
+    /// The client's id is taken.
+    #[error("there is a client {0} already")]
+    KnownClient(String),
+    /// No stored client has this id.
+    #[error("there is no stored client {0}")]
+    UnknownClient(String),
+    /// The client is declared.
+    #[error("client {0} is declared in the configuration: change it there")]
+    DeclaredClient(String),
+    /// Other processes kept changing the keys.
+    #[error("other processes kept changing the keys; try again")]
+    Raced,
+}
+
+/// Brings the next rotation of `algorithms` forward.
+///
+/// # Errors
+/// [`OpsError::BringForward`] when it can't be sooner; nothing changes for any of the rings then.
+pub async fn rotate(
+    ring: &Ring,
+    policy: &RotationPolicy,
+    algorithms: &[Algorithm],
+    how: How,
+    now: impl Fn() -> Timestamp,
+) -> Result<Vec<BroughtForward>, OpsError> {
+    ring.rotator.tick().await?;
+    let now = now();
+    let rotations = ring.keys.with_ring(|rows| {
+        let each = algorithms.iter().map(|&alg| rows.bring_forward(alg, policy, now, how));
+        each.collect::<Result<Vec<_>, _>>()
+    })?;
+    let steps = rotations.iter().flat_map(|rotation| rotation.steps.clone()).collect();
+    let changes = ring.keys.with_ring(|rows| changes(rows, steps, &mut Vec::new(), &ring.kek, now))?;
+    ring.store.change_keys(&changes).await?;
+    ring.rotator.tick().await?;
+    Ok(rotations)
+}
+
+/// What [`rotate`] would do.
+///
+/// # Errors
+/// [`OpsError::BringForward`].
+pub async fn preview_rotation(
+    ring: &Ring,
+    policy: &RotationPolicy,
+    algorithms: &[Algorithm],
+    how: How,
+    now: impl Fn() -> Timestamp,
+) -> Result<Vec<BroughtForward>, OpsError> {
+    ring.rotator.tick().await?;
+    let preview = ring.keys.with_ring(|rows| {
+        let each = algorithms.iter().map(|&alg| rows.bring_forward(alg, policy, now(), how));
+        each.collect::<Result<Vec<_>, _>>()
+    });
+    Ok(preview?)
+}
+
+/// Withdraws a key at once; if it signed, the standby does from now on, and a new standby is made.
+///
+/// # Errors
+/// [`OpsError::Revoke`]: no such key, or revoked before.
+pub async fn revoke(
+    ring: &Ring,
+    config: &Config,
+    kid: &str,
+    reason: Option<&str>,
+    now: impl Fn() -> Timestamp,
+) -> Result<Revocation, OpsError> {
+    let policy = &config.keys.rotation;
+    for _ in 0..MAX_TRIES {
+        let rows = read(ring).await?;
+        let mut made = Vec::new();
+        for step in rows.revoke(kid, policy, now())?.steps {
+            if let Step::Create { alg, .. } = step {
+                made.push(generate(alg, config.keys.rsa_bits).await?);
+            }
+        }
+        let at = now();
+        let revocation = rows.revoke(kid, policy, at)?;
+        let mut changes = changes(&rows, revocation.steps.clone(), &mut made, &ring.kek, at)?;
+        for change in &mut changes {
+            if let KeyChange::Revoke { reason: stored, .. } = change {
+                *stored = reason.map(str::to_owned);
+            }
+        }
+        if ring.store.change_keys(&changes).await? == KeysApplied::Done {
+            ring.rotator.tick().await?;
+            return Ok(revocation);
+        }
+    }
+    Err(OpsError::Raced)
+}
+
+/// Takes a private key of the operator's into the ring of its algorithm: as the first key of a new issuer, else as the
+/// last in line, announced like any other. Returns its kid, and when it starts to sign.
+///
+/// # Errors
+/// [`OpsError::Material`], [`OpsError::KnownKey`], [`OpsError::ExampleKey`], [`OpsError::UnusedAlgorithm`].
+pub async fn import_key(
+    ring: &Ring,
+    config: &Config,
+    text: &[u8],
+    alg: Option<Algorithm>,
+    now: impl Fn() -> Timestamp,
+) -> Result<ImportedKey, OpsError> {
+    let key = PrivateKey::import(text, alg)?;
+    let (kid, alg) = (key.jwk.thumbprint(), key.alg);
+    if !config.keys.algorithms.contains(&alg) {
+        return Err(OpsError::UnusedAlgorithm(alg));
+    }
+    if example::is_example(&kid) && !config.issuer.is_loopback() {
+        return Err(OpsError::ExampleKey(kid));
+    }
+    let mut made = vec![key];
+    for _ in 0..MAX_TRIES {
+        let rows = read(ring).await?;
+        if rows.key(&kid).is_some() {
+            return Err(OpsError::KnownKey(kid));
+        }
+        let at = now();
+        let step = rows.append(&config.keys.rotation, alg, at);
+        let changes = changes(&rows, vec![step], &mut made, &ring.kek, at)?;
+        if ring.store.change_keys(&changes).await? == KeysApplied::Done {
+            let inserted = changes.iter().find_map(|change| match change {
+                KeyChange::Insert(key) => Some((key.record.publish_at, key.record.sign_from)),
+                _ => None,
+            });
+            let (publish_at, sign_from) = inserted.unwrap_or((at, at));
+            return Ok(ImportedKey { kid, alg, publish_at, sign_from });
+        }
+        made = vec![PrivateKey::import(text, Some(alg))?];
+    }
+    Err(OpsError::Raced)
+}
+
+/// A key that was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedKey {
+    /// Its thumbprint.
+    pub kid: String,
+    /// Its ring.
+    pub alg: Algorithm,
+    /// When it is published.
+    pub publish_at: Timestamp,
+    /// When it starts to sign.
+    pub sign_from: Timestamp,
+}
+
+/// Stores new clients, together or not at all.
+///
+/// # Errors
+/// [`OpsError::DeclaredClient`], [`OpsError::KnownClient`].
+pub async fn add_clients(store: &Store, config: &Config, clients: &[Client], now: Timestamp) -> Result<(), OpsError> {
+    for client in clients {
+        refuse_declared(config, &client.id)?;
+    }
+    match store.insert_clients(clients, now).await? {
+        ClientInsert::Done => Ok(()),
+        ClientInsert::Taken(id) => Err(OpsError::KnownClient(id)),
+    }
+}
+
+/// Gives a client a new secret; the old one ends at once.
+///
+/// # Errors
+/// [`OpsError::DeclaredClient`], [`OpsError::UnknownClient`], [`OpsError::NoEntropy`].
+pub async fn rotate_client_secret(
+    store: &Store,
+    config: &Config,
+    id: &str,
+    entropy: &dyn Entropy,
+) -> Result<Zeroizing<String>, OpsError> {
+    refuse_declared(config, id)?;
+    let secret = new_secret(entropy)?;
+    if store.replace_client_secret(id, &secret_hash(&secret)).await? {
+        Ok(secret)
+    } else {
+        Err(OpsError::UnknownClient(id.to_owned()))
+    }
+}
+
+/// Removes a client: it gets no more tokens; those it has live until they expire.
+///
+/// # Errors
+/// [`OpsError::DeclaredClient`], [`OpsError::UnknownClient`].
+pub async fn remove_client(store: &Store, config: &Config, id: &str) -> Result<(), OpsError> {
+    refuse_declared(config, id)?;
+    if store.remove_client(id).await? { Ok(()) } else { Err(OpsError::UnknownClient(id.to_owned())) }
+}
+
+/// A client secret: 256 bits behind a prefix that secret scanners can recognise.
+///
+/// # Errors
+/// [`NoEntropy`].
+pub fn new_secret(entropy: &dyn Entropy) -> Result<Zeroizing<String>, NoEntropy> {
+    let mut random = Zeroizing::new([0; 32]);
+    entropy.fill(random.as_mut())?;
+    let mut secret = Zeroizing::new(String::with_capacity(64));
+    secret.push_str(SECRET_PREFIX);
+    URL_SAFE_NO_PAD.encode_string(random.as_slice(), &mut secret);
+    Ok(secret)
+}
+
+/// What is stored of a client secret.
+#[must_use]
+pub fn secret_hash(secret: &str) -> [u8; 32] {
+    digest(&SHA256, secret.as_bytes()).as_ref().try_into().expect("a SHA-256 digest has 32 bytes")
+}
+
+fn refuse_declared(config: &Config, id: &str) -> Result<(), OpsError> {
+    if config.clients.iter().any(|declared| declared.id == id) {
+        return Err(OpsError::DeclaredClient(id.to_owned()));
+    }
+    Ok(())
+}
+
+async fn read(ring: &Ring) -> Result<Keyring, OpsError> {
+    let rows = ring.store.load_keys().await?;
+    Ok(Keyring::new(rows.into_iter().map(|key| key.record).collect()))
+}
+
+async fn generate(alg: Algorithm, rsa_bits: usize) -> Result<PrivateKey, OpsError> {
+    let made = tokio::task::spawn_blocking(move || PrivateKey::generate(alg, rsa_bits)).await;
+    Ok(made.map_err(RotationError::Thread)??)
+}
+
+/// `kw_secret_` and 43 characters of base64url.
+const SECRET_PREFIX: &str = "kw_secret_";
+
+/// Each race is lost to somebody who got on; more than a few in a row means something is wrong.
+const MAX_TRIES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_secret_has_256_bits_and_a_prefix() {
+        let entropy = crate::edges::Edges::system().entropy;
+        let [one, other] = [(); 2].map(|()| new_secret(entropy.as_ref()).expect("a secret"));
+
+        assert_ne!(one, other);
+        let random = one.strip_prefix("kw_secret_").expect("the prefix");
+        assert_eq!(URL_SAFE_NO_PAD.decode(random).expect("base64url").len(), 32);
+    }
+}

@@ -1,0 +1,309 @@
+//! The issuer as a whole: opened from a configuration, then run until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use prometheus_client::metrics::counter::Counter;
+use tokio::net::TcpListener;
+use tracing::{error, info, warn};
+
+use crate::chain;
+use crate::config::Config;
+use crate::edges::{Clock, Edges, Entropy};
+use crate::http;
+use crate::http::serve::{Limits, serve};
+use crate::keys::rotator::{RotationError, Rotator};
+use crate::keys::seal::{KeyEncryptionKey, SealError};
+use crate::keys::{Keys, example};
+use crate::metrics::Metrics;
+use crate::oidc::discovery::Documents;
+use crate::registry::Registry;
+use crate::shutdown::Shutdown;
+use crate::storage::{Store, StoreError, WhenMissing};
+
+/// Why the issuer does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    /// The key-encryption key.
+    #[error("the key-encryption key cannot be used")]
+    Seal(#[from] SealError),
+    /// The signing keys.
+    #[error("the signing keys cannot be used")]
+    Rotation(#[from] RotationError),
+    /// A signing key that everybody has.
+    #[error("the signing key {0} is one of the published examples, which anybody can sign with: revoke it, or use an issuer on loopback")]
+    ExampleKey(String),
+    /// A listener.
+    #[error("cannot listen on {address} ({setting})")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Which setting says so.
+        setting: &'static str,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// Whether the configuration, rather than the system, is at fault.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        use crate::keys::LoadError;
+        match self {
+            Self::Seal(_) | Self::ExampleKey(_) => true,
+            Self::Rotation(RotationError::Load(LoadError::Seal(_))) => true,
+            Self::Store(_) | Self::Rotation(_) | Self::Listen { .. } => false,
+        }
+    }
+}
+
+/// The ring with everything that changing it takes: what the server and the operator's commands share.
+pub struct Ring {
+    /// The database.
+    pub store: Store,
+    /// The keys in memory.
+    pub keys: Arc<Keys>,
+    /// What seals them.
+    pub kek: Arc<KeyEncryptionKey>,
+    /// What prepares the next ones.
+    pub rotator: Arc<Rotator>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where a key-encryption key was made just now, if it was.
+    pub kek_created: Option<PathBuf>,
+}
+
+impl Ring {
+    /// Opens the database and the key-encryption key. A new database gets a new key-encryption key if there is none;
+    /// one that holds keys never does.
+    ///
+    /// # Errors
+    /// [`StartError::Store`], [`StartError::Seal`].
+    pub async fn open(config: &Config, edges: &Edges, when_missing: WhenMissing) -> Result<Self, StartError> {
+        let store = Store::open(&config.storage.url, when_missing).await?;
+        let path = &config.keys.encryption_key_file;
+        let mut kek_created = None;
+        let kek = match KeyEncryptionKey::read(path) {
+            Err(SealError::FileMissing(_)) if store.load_keys().await?.is_empty() => {
+                kek_created = Some(path.clone());
+                KeyEncryptionKey::create(path, edges.entropy.as_ref())?
+            }
+            read => read?,
+        };
+        let kek = Arc::new(kek);
+        let metrics = Arc::new(Metrics::new());
+        let policy = config.keys.rotation.clone();
+        let keys = Arc::new(Keys::empty(policy.clone(), config.keys.algorithms.clone(), Arc::clone(&metrics)));
+        let rotator = Arc::new(Rotator::new(
+            store.clone(),
+            Arc::clone(&keys),
+            Arc::clone(&kek),
+            policy,
+            config.keys.rsa_bits,
+            Arc::clone(&edges.clock),
+            Arc::clone(&metrics),
+        ));
+        Ok(Self { store, keys, kek, rotator, metrics, kek_created })
+    }
+}
+
+/// An issuer.
+pub struct App {
+    /// What was configured.
+    pub config: Config,
+    /// The signing keys.
+    pub keys: Arc<Keys>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) discovery: Documents,
+    pub(crate) answers: Answers,
+    /// Where a key-encryption key was made at this start, if it was.
+    pub kek_created: Option<PathBuf>,
+    /// The database.
+    pub store: Store,
+    clients: ArcSwap<Registry>,
+    rotator: Arc<Rotator>,
+}
+
+/// Counters of the hot path, looked up once.
+pub(crate) struct Answers {
+    pub(crate) token_ok: Counter,
+}
+
+impl App {
+    /// Opens the database, and makes the first keys if it is new. Afterwards the issuer can sign.
+    ///
+    /// # Errors
+    /// Every [`StartError`] but [`StartError::Listen`].
+    pub async fn open(config: Config, edges: Edges) -> Result<Arc<Self>, StartError> {
+        let ring = Ring::open(&config, &edges, WhenMissing::Create).await?;
+        ring.rotator.prepare().await?;
+        if !config.issuer.is_loopback() {
+            refuse_example_keys(&ring.keys, edges.clock.as_ref())?;
+        }
+        let registry = read_registry(&config, &ring.store).await?;
+        Ok(Arc::new(Self {
+            discovery: Documents::new(&config.issuer, &config.keys.algorithms),
+            answers: Answers { token_ok: ring.metrics.answered("/oauth2/token", 200) },
+            clients: ArcSwap::from_pointee(registry),
+            clock: edges.clock,
+            entropy: edges.entropy,
+            keys: ring.keys,
+            metrics: ring.metrics,
+            kek_created: ring.kek_created,
+            store: ring.store,
+            rotator: ring.rotator,
+            config,
+        }))
+    }
+
+    /// Serves on the listeners and keeps the keys turning, until `shutdown` is ordered and the requests under way are
+    /// answered.
+    ///
+    /// # Errors
+    /// [`StartError::Rotation`] when the wake-up schedule can't be set up.
+    pub async fn run(self: Arc<Self>, listeners: Listeners, shutdown: Shutdown) -> Result<(), StartError> {
+        let server = self.config.server.clone();
+        let limits = Limits {
+            header_timeout: server.header_timeout,
+            drain_timeout: server.drain_timeout,
+            max_connections: server.max_connections,
+        };
+        let rotation = tokio::spawn(Arc::clone(&self.rotator).run(
+            LOOK_EVERY,
+            {
+                let (app, handle) = (Arc::clone(&self), tokio::runtime::Handle::current());
+                move || {
+                    let app = Arc::clone(&app);
+                    handle.spawn(async move { app.reload_clients().await });
+                }
+            },
+            shutdown.clone(),
+        ));
+        // The standby, and whatever else is due, need not be waited for.
+        self.rotator.wake();
+
+        let public = serve(
+            listeners.public,
+            http::router(&self),
+            limits,
+            self.metrics.connections.clone(),
+            shutdown.clone(),
+        );
+        let metrics = async {
+            if let Some(listener) = listeners.metrics {
+                let uncounted = prometheus_client::metrics::gauge::Gauge::default();
+                serve(listener, http::metrics_router(&self), limits, uncounted, shutdown.clone()).await;
+            }
+        };
+        tokio::join!(public, metrics);
+        match rotation.await {
+            Ok(result) => result?,
+            Err(failure) => error!(error = %failure, "the rotator ended early"),
+        }
+        self.store.close().await;
+        Ok(())
+    }
+
+    /// The clients of this moment.
+    pub(crate) fn clients(&self) -> Guard<Arc<Registry>> {
+        self.clients.load()
+    }
+
+    /// Takes over what another process changed. The clients before stay in force if that fails; it is tried again.
+    async fn reload_clients(&self) {
+        for attempt in 1.. {
+            match read_registry(&self.config, &self.store).await {
+                Ok(registry) => {
+                    info!(clients = registry.len(), "clients read anew");
+                    self.clients.store(Arc::new(registry));
+                    return;
+                }
+                Err(failure) if attempt < 10 => {
+                    warn!(error = chain(&failure), "clients could not be read; trying again");
+                    tokio::time::sleep(LOOK_EVERY * attempt).await;
+                }
+                Err(failure) => {
+                    error!(error = chain(&failure), "clients could not be read; those known before stay in force");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What Prometheus reads.
+    pub(crate) fn render_metrics(&self) -> String {
+        let (now, policy) = (self.clock.now(), &self.config.keys.rotation);
+        let every = policy.slots().smallest_gap();
+        self.keys.with_ring(|ring| {
+            self.metrics.render(ring, &self.config.keys.algorithms, every, self.keys.read_at(), now)
+        })
+    }
+}
+
+/// The sockets, bound before anything else is done, so that a port in use is known at once.
+pub struct Listeners {
+    public: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what the configuration says.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`].
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let bind = async |address: SocketAddr, setting| {
+            TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, setting, source })
+        };
+        let public = bind(config.server.listen, "server.listen").await?;
+        let metrics = match config.server.metrics_listen {
+            Some(address) => Some(bind(address, "server.metrics_listen").await?),
+            None => None,
+        };
+        Ok(Self { public, metrics })
+    }
+
+    /// Where the public listener is bound.
+    #[must_use]
+    pub fn public_address(&self) -> Option<SocketAddr> {
+        self.public.local_addr().ok()
+    }
+
+    /// Where the metrics listener is bound.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+}
+
+fn refuse_example_keys(keys: &Keys, clock: &dyn Clock) -> Result<(), StartError> {
+    let now = clock.now();
+    let found = keys.with_ring(|ring| {
+        let mut usable = ring.keys().iter().filter(|key| key.has_private && !key.is_revoked(now));
+        usable.find(|key| example::is_example(&key.kid)).map(|key| key.kid.clone())
+    });
+    found.map_or(Ok(()), |kid| Err(StartError::ExampleKey(kid)))
+}
+
+async fn read_registry(config: &Config, store: &Store) -> Result<Registry, StoreError> {
+    let stored = store.load_clients().await?;
+    for client in &stored {
+        if config.clients.iter().any(|declared| declared.id == client.id) {
+            warn!(client.id = client.id, "this client is declared in the configuration too, which counts");
+        }
+    }
+    Ok(Registry::new(config.clients.iter().cloned().chain(stored)))
+}
+
+/// How often a server looks for what another process has changed: well below the second that is promised.
+const LOOK_EVERY: Duration = Duration::from_millis(250);

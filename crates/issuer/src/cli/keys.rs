@@ -1,0 +1,330 @@
+//! `keywheel keys …`
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use keywheel_jose::{Algorithm, Timestamp};
+use keywheel_keyring::{BroughtForward, Event, EventKind, How, Phase, WhoSigns, format_duration};
+use serde_json::json;
+
+use super::output::{Table, note, print, print_json};
+use super::{Failure, Session, read_input};
+use crate::admin::ops;
+use crate::app::Ring;
+use crate::storage::WhenMissing;
+
+#[derive(Subcommand)]
+pub(super) enum Keys {
+    /// Show the keys of every ring, with their phase and dates
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what will happen to the keys, and when
+    Schedule {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the next rotation forward, as far as no verifier is surprised
+    Rotate {
+        /// Only the ring of this algorithm
+        #[arg(long, value_name = "ALG")]
+        alg: Option<Algorithm>,
+        /// At once, even if verifiers that do not have the key yet refuse its tokens for a while
+        #[arg(long)]
+        now: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Withdraw a key at once: it neither signs nor is published any more, and its tokens are refused
+    Revoke {
+        /// The key's id, as `keys list` shows it
+        kid: String,
+        /// Why, for the record
+        #[arg(long)]
+        reason: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a private key (PEM or JWK) into the ring of its algorithm
+    Import {
+        /// The file; - is standard input
+        file: PathBuf,
+        /// RS256 or PS256, for an RSA key (default RS256)
+        #[arg(long, value_name = "ALG")]
+        alg: Option<Algorithm>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the public keys that are published now, as a JWKS
+    Export,
+}
+
+impl Keys {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let when_missing = match &self {
+            Self::Import { .. } => WhenMissing::Create,
+            _ => WhenMissing::Refuse,
+        };
+        let ring = Ring::open(&session.config, &session.edges, when_missing).await?;
+        ring.rotator.read().await?;
+        let result = match self {
+            Self::List { json } => list(session, &ring, json).await,
+            Self::Schedule { json } => schedule(session, &ring, json),
+            Self::Rotate { alg, now, yes, json } => rotate(session, &ring, alg, now, yes, json).await,
+            Self::Revoke { kid, reason, json } => revoke(session, &ring, &kid, reason.as_deref(), json).await,
+            Self::Import { file, alg, json } => import(session, &ring, &file, alg, json).await,
+            Self::Export => export(session, &ring),
+        };
+        ring.store.close().await;
+        result
+    }
+}
+
+async fn list(session: &Session, ring: &Ring, json: bool) -> Result<(), Failure> {
+    let now = session.edges.clock.now();
+    let stored = ring.store.load_keys().await?;
+    let rows = keywheel_keyring::Keyring::new(stored.iter().map(|key| key.record.clone()).collect());
+    let reason = |kid: &str| stored.iter().find(|key| key.record.kid == kid).and_then(|key| key.revoked_reason.clone());
+    if json {
+        let keys: Vec<_> = rows
+            .keys()
+            .iter()
+            .map(|key| {
+                json!({
+                    "kid": key.kid,
+                    "alg": key.alg.as_str(),
+                    "phase": rows.phase(key, now),
+                    "serial": key.serial,
+                    "created_at": key.created_at,
+                    "publish_at": key.publish_at,
+                    "sign_from": key.sign_from,
+                    "signs_until": rows.superseded_at(key),
+                    "remove_at": rows.remove_at(key),
+                    "revoked_at": key.revoked_at,
+                    "revoked_reason": reason(&key.kid),
+                    "max_ttl_s": key.max_ttl.as_secs(),
+                    "has_private": key.has_private,
+                })
+            })
+            .collect();
+        return Ok(print_json(&json!(keys))?);
+    }
+    let mut table = Table::new(["ALG", "PHASE", "KID", "PUBLISHED", "SIGNS FROM", "REMOVED"]);
+    for key in rows.keys() {
+        let removed = match key.revoked_at {
+            Some(at) => format!("revoked {at}"),
+            None => rows.remove_at(key).map_or_else(|| "-".to_owned(), |at| at.to_string()),
+        };
+        table.row([
+            key.alg.to_string(),
+            phase(rows.phase(key, now)).to_owned(),
+            key.kid.clone(),
+            key.publish_at.to_string(),
+            key.sign_from.to_string(),
+            removed,
+        ]);
+    }
+    if table.is_empty() {
+        note("there are no keys yet: the first start of `keywheel serve` makes them");
+        return Ok(());
+    }
+    Ok(print(&table.render())?)
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Scheduled => "scheduled",
+        Phase::Standby => "standby",
+        Phase::Signing => "signing",
+        Phase::Retiring => "retiring",
+        Phase::Removed => "removed",
+        Phase::Revoked => "revoked",
+    }
+}
+
+fn schedule(session: &Session, ring: &Ring, json: bool) -> Result<(), Failure> {
+    let now = session.edges.clock.now();
+    let keys = &session.config.keys;
+    let events = ring.keys.with_ring(|rows| rows.schedule(&keys.rotation, &keys.algorithms, now));
+    if json {
+        return Ok(print_json(&json!(events))?);
+    }
+    Ok(print(&timetable(&events, now).render())?)
+}
+
+/// The coming events as a table.
+pub(super) fn timetable(events: &[Event], now: Timestamp) -> Table {
+    let mut table = Table::new(["WHEN", "IN", "ALG", "WHAT", "KID"]);
+    for event in events {
+        let what = match event.what {
+            EventKind::Publish => "is published",
+            EventKind::StartSigning => "starts to sign",
+            EventKind::StopSigning => "stops signing",
+            EventKind::Remove => "leaves the JWKS",
+        };
+        table.row([
+            event.at.to_string(),
+            format_duration(event.at.duration_since(now)),
+            event.alg.to_string(),
+            what.to_owned(),
+            event.kid.clone().unwrap_or_else(|| format!("(key {} of the ring, not made yet)", event.serial)),
+        ]);
+    }
+    table
+}
+
+async fn rotate(
+    session: &Session,
+    ring: &Ring,
+    alg: Option<Algorithm>,
+    at_once: bool,
+    yes: bool,
+    json: bool,
+) -> Result<(), Failure> {
+    let keys = &session.config.keys;
+    let algorithms = match alg {
+        Some(alg) if !keys.algorithms.contains(&alg) => {
+            return Err(Failure::usage(format!("the issuer does not sign with {alg}")));
+        }
+        Some(alg) => vec![alg],
+        None => keys.algorithms.clone(),
+    };
+    let how = if at_once { How::Now } else { How::Safe };
+    let now = || session.edges.clock.now();
+    if at_once && !yes {
+        let preview = ops::preview_rotation(ring, &keys.rotation, &algorithms, how, now).await?;
+        for rotation in &preview {
+            warn_of_stumbling(rotation);
+        }
+        confirm("Rotate now?")?;
+    }
+    let rotations = ops::rotate(ring, &keys.rotation, &algorithms, how, now).await?;
+    if json {
+        let rotations: Vec<_> = rotations
+            .iter()
+            .map(|rotation| {
+                json!({
+                    "kid": rotation.kid,
+                    "planned": rotation.from,
+                    "sign_from": rotation.to,
+                    "may_stumble": rotation.may_stumble,
+                })
+            })
+            .collect();
+        return Ok(print_json(&json!(rotations))?);
+    }
+    let mut table = Table::new(["KID", "WAS TO SIGN FROM", "SIGNS FROM", "IN"]);
+    for rotation in &rotations {
+        let wait = format_duration(rotation.to.duration_since(now()));
+        table.row([rotation.kid.clone(), rotation.from.to_string(), rotation.to.to_string(), wait]);
+    }
+    print(&table.render())?;
+    rotations.iter().for_each(warn_of_stumbling);
+    Ok(())
+}
+
+fn warn_of_stumbling(rotation: &BroughtForward) {
+    match &rotation.may_stumble {
+        Some(stumble) => note(format_args!(
+            "warning: until {} tokens of key {} may be refused by {}",
+            stumble.until, rotation.kid, stumble.who
+        )),
+        None => note(format_args!("key {} has been announced to every verifier: nobody is surprised", rotation.kid)),
+    }
+}
+
+/// Asks on the terminal; without one, `--yes` is needed.
+fn confirm(question: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("nobody can be asked here: say --yes to go on"));
+    }
+    note(format_args!("{question} Type yes to go on:"));
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    match read {
+        Ok(_) if answer.trim() == "yes" => Ok(()),
+        _ => Err(Failure::failed("nothing was changed")),
+    }
+}
+
+async fn revoke(session: &Session, ring: &Ring, kid: &str, reason: Option<&str>, json: bool) -> Result<(), Failure> {
+    let now = || session.edges.clock.now();
+    let revocation = ops::revoke(ring, &session.config, kid, reason, now).await?;
+    let signs_next = match &revocation.signs_next {
+        WhoSigns::Standby { kid } => Some(kid.clone()),
+        WhoSigns::Replacement | WhoSigns::Unchanged => None,
+    };
+    if json {
+        return Ok(print_json(&json!({
+            "kid": kid,
+            "revoked": true,
+            "signs_next": signs_next,
+            "was_signing": revocation.signs_next != WhoSigns::Unchanged,
+            "tokens_refused_until": revocation.refuses_tokens_until,
+            "may_stumble": revocation.may_stumble,
+        }))?);
+    }
+    note(format_args!("key {kid} is revoked"));
+    match &revocation.signs_next {
+        WhoSigns::Standby { kid } => note(format_args!("key {kid} signs from now on; a new standby is in place")),
+        WhoSigns::Replacement => note("a new key was made and signs from now on"),
+        WhoSigns::Unchanged => note("it was not the key that signs, so nothing changes there"),
+    }
+    if let Some(until) = revocation.refuses_tokens_until {
+        note(format_args!(
+            "its tokens, which would have lived until {until} at most, are refused within {} by verifiers that obey max-age",
+            format_duration(session.config.keys.rotation.jwks_max_age())
+        ));
+    }
+    if let Some(stumble) = &revocation.may_stumble {
+        note(format_args!("warning: until {} new tokens may be refused by {}", stumble.until, stumble.who));
+    }
+    Ok(())
+}
+
+async fn import(
+    session: &Session,
+    ring: &Ring,
+    file: &std::path::Path,
+    alg: Option<Algorithm>,
+    json: bool,
+) -> Result<(), Failure> {
+    let text = read_input(file)?;
+    let now = || session.edges.clock.now();
+    let imported = ops::import_key(ring, &session.config, &text, alg, now).await?;
+    if json {
+        return Ok(print_json(&json!({
+            "kid": imported.kid,
+            "alg": imported.alg.as_str(),
+            "publish_at": imported.publish_at,
+            "sign_from": imported.sign_from,
+        }))?);
+    }
+    let mut table = Table::new(["ALG", "KID", "PUBLISHED", "SIGNS FROM"]);
+    table.row([
+        imported.alg.to_string(),
+        imported.kid,
+        imported.publish_at.to_string(),
+        imported.sign_from.to_string(),
+    ]);
+    Ok(print(&table.render())?)
+}
+
+fn export(session: &Session, ring: &Ring) -> Result<(), Failure> {
+    let now = session.edges.clock.now();
+    let keys: Vec<_> = ring.keys.with_ring(|rows| {
+        let published = rows.published(&session.config.keys.algorithms, now);
+        published.into_iter().map(|key| key.jwk.clone()).collect()
+    });
+    Ok(print_json(&json!({ "keys": keys }))?)
+}

@@ -1,0 +1,218 @@
+//! The command line: a file per noun, each command one call into [`crate::admin`].
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. What people read goes to standard error or is a table
+//! on standard output; `--json` gives machines the same facts. Secrets are never arguments: they come from files or
+//! standard input.
+
+mod check;
+mod clients;
+mod init;
+mod keys;
+mod output;
+mod serve;
+mod token;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+use crate::admin::ops::OpsError;
+use crate::app::StartError;
+use crate::config::{self, Config, ConfigErrors, Loaded};
+use crate::edges::Edges;
+use crate::keys::LoadError;
+use crate::keys::rotator::RotationError;
+use crate::storage::StoreError;
+
+/// An identity provider whose signing keys turn without anyone noticing.
+#[derive(Parser)]
+#[command(name = "keywheel", version, about, max_term_width = 100)]
+struct Arguments {
+    /// The configuration file. Without it: $KEYWHEEL_CONFIG, keywheel.toml in this folder, or the defaults.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the identity provider
+    Serve,
+    /// Write a commented keywheel.toml and a key-encryption key
+    Init,
+    /// Is this configuration safe and usable? Prints the rotation plan as dates
+    Check(check::Check),
+    /// Signing keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Clients: the services that may ask for tokens
+    #[command(subcommand)]
+    Clients(clients::Clients),
+    /// Tokens
+    #[command(subcommand)]
+    Token(token::Token),
+}
+
+/// Why a command ends with something else than 0.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Exit code 1.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self { code: 1, message: message.into() }
+    }
+
+    /// Exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, message: message.into() }
+    }
+
+    /// Exit code 1 for what has been said already.
+    pub(crate) fn silent() -> Self {
+        Self { code: 1, message: String::new() }
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::usage(format!("the configuration is not usable:\n{errors}"))
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self { code: if error.is_configuration() { 2 } else { 1 }, message: crate::chain(&error) }
+    }
+}
+
+impl From<OpsError> for Failure {
+    fn from(error: OpsError) -> Self {
+        Self::failed(crate::chain(&error))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::failed(crate::chain(&error))
+    }
+}
+
+impl From<RotationError> for Failure {
+    fn from(error: RotationError) -> Self {
+        let code = if matches!(error, RotationError::Load(LoadError::Seal(_))) { 2 } else { 1 };
+        Self { code, message: crate::chain(&error) }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed(format!("cannot write the result: {error}"))
+    }
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for and go to standard output; the rest is wrong usage.
+            let printed = if error.use_stderr() {
+                output::note(error.render().to_string().trim_end());
+                Ok(())
+            } else {
+                output::print(&error.render().to_string())
+            };
+            return if error.use_stderr() || printed.is_err() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    log(matches!(arguments.command, Command::Serve));
+    let runtime = if matches!(arguments.command, Command::Serve) {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    } else {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()
+    };
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => Err(Failure::failed(format!("cannot start the runtime: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            if !message.is_empty() {
+                output::note(format_args!("keywheel: {message}"));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = arguments.config.as_deref();
+    match arguments.command {
+        Command::Serve => serve::serve(config).await,
+        Command::Init => init::init(config),
+        Command::Check(command) => command.run(config).await,
+        Command::Keys(command) => command.run(&Session::open(config)?).await,
+        Command::Clients(command) => command.run(&Session::open(config)?).await,
+        Command::Token(command) => command.run(config).await,
+    }
+}
+
+/// What a command works with: the configuration, the clock and randomness.
+struct Session {
+    config: Config,
+    edges: Edges,
+}
+
+impl Session {
+    fn open(path: Option<&Path>) -> Result<Self, Failure> {
+        Ok(Self { config: load(path)?.config, edges: Edges::system() })
+    }
+}
+
+/// Reads the configuration and says what its owner should know.
+fn load(path: Option<&Path>) -> Result<Loaded, Failure> {
+    let loaded = Config::load(path, config::environment())?;
+    for warning in &loaded.warnings {
+        output::note(format_args!("warning: {warning}"));
+    }
+    Ok(loaded)
+}
+
+/// Reads a file, or standard input for `-`.
+fn read_input(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(MAX_INPUT).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MAX_INPUT).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+    Ok(bytes)
+}
+
+/// Log lines go to standard error. Commands other than `serve` log only what went wrong.
+fn log(serving: bool) {
+    let default = if serving { "info" } else { "error" };
+    let filter = config::log_filter().and_then(|filter| filter.parse::<EnvFilter>().ok());
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)))
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .with_target(false)
+        .init();
+}
+
+/// 16 MiB, more than any file a command reads.
+const MAX_INPUT: u64 = 16 << 20;

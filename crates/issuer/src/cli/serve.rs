@@ -1,0 +1,135 @@
+//! `keywheel serve`
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use super::output::note;
+use super::{Failure, load};
+use crate::admin::ops::{add_clients, new_secret, secret_hash};
+use crate::app::{App, Listeners};
+use crate::clients::{Client, Source};
+use crate::config::{Config, Loaded, Origin};
+use crate::edges::Edges;
+use crate::shutdown::{Shutdown, shutdown};
+use crate::storage::{Store, WhenMissing};
+
+/// Serves until SIGTERM or SIGINT, then lets the requests under way finish.
+pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
+    let Loaded { config, origin, .. } = load(path)?;
+    raise_descriptor_limit(config.server.max_connections);
+    let listeners = Listeners::bind(&config).await?;
+    let edges = Edges::system();
+
+    let shutdown = shutdown_signal()?;
+    let first = match origin {
+        Origin::Defaults => first_client(&config, &edges).await?,
+        Origin::File(_) => None,
+    };
+    let app = App::open(config, edges).await?;
+    tell(&app, &listeners, first.as_ref());
+    Arc::clone(&app).run(listeners, shutdown).await?;
+    info!("stopped");
+    Ok(())
+}
+
+/// A client to try things with, made at the first start without any configuration.
+struct FirstClient {
+    secret_file: std::path::PathBuf,
+}
+
+/// Makes a client `demo` if there is no database yet, with its secret in a file beside it.
+async fn first_client(config: &Config, edges: &Edges) -> Result<Option<FirstClient>, Failure> {
+    if config.storage.path.exists() {
+        return Ok(None);
+    }
+    let secret = new_secret(edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()))?;
+    let client = Client {
+        id: DEMO.to_owned(),
+        name: Some("Made at the first start, to try things with".to_owned()),
+        secret_sha256: secret_hash(&secret),
+        scopes: vec!["demo:read".to_owned(), "demo:write".to_owned()],
+        audiences: vec!["https://api.example.com".to_owned()],
+        auth_method: None,
+        access_token_alg: None,
+        created_at: None,
+        source: Source::Stored,
+    };
+    let store = Store::open(&config.storage.url, WhenMissing::Create).await?;
+    let secret_file = config.storage.path.with_file_name("demo-client-secret");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&secret_file)
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", secret_file.display())))?;
+    file.write_all(secret.as_bytes()).map_err(|error| Failure::failed(error.to_string()))?;
+    add_clients(&store, config, &[client], edges.clock.now()).await?;
+    store.close().await;
+    Ok(Some(FirstClient { secret_file }))
+}
+
+/// Says where things are; and what was made, once.
+fn tell(app: &App, listeners: &Listeners, first: Option<&FirstClient>) {
+    let issuer = &app.config.issuer;
+    if let Some(path) = &app.kek_created {
+        warn!(path = %path.display(), "made a key-encryption key: keep a copy, the signing keys are lost without it");
+    }
+    if let Some(address) = listeners.metrics_address() {
+        info!("metrics and health on http://{address}/metrics, /healthz, /readyz");
+    }
+    if let Some(address) = listeners.public_address() {
+        info!("issuer {issuer} listens on {address}");
+    }
+    if let Some(FirstClient { secret_file }) = first {
+        note(format_args!(
+            "\nThis is a new identity provider. There is a client to try it with:\n\n  \
+             curl -u \"{DEMO}:$(cat {})\" -d grant_type=client_credentials {}\n\n\
+             Verifiers find the public keys at {}\n",
+            secret_file.display(),
+            issuer.endpoint("/oauth2/token"),
+            issuer.endpoint("/.well-known/jwks.json"),
+        ));
+    }
+}
+
+fn shutdown_signal() -> Result<Shutdown, Failure> {
+    let (stop, stopped) = shutdown();
+    let failed = |error| Failure::failed(format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: finishing the requests under way"),
+            _ = interrupt.recv() => info!("SIGINT: finishing the requests under way"),
+        }
+        stop.stop();
+        // A second signal does not wait.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(1);
+    });
+    Ok(stopped)
+}
+
+/// Each connection takes a file descriptor, and the usual soft limit is 1024.
+fn raise_descriptor_limit(max_connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let wanted = max_connections as u64 + 64;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+        if setrlimit(Resource::Nofile, limit).is_err() || limit.current < Some(wanted) {
+            warn!(max_connections, "the system allows fewer open files than server.max_connections needs");
+        }
+    }
+}
+
+const DEMO: &str = "demo";

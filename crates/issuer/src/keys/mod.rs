@@ -1,0 +1,318 @@
+//! The signing keys of a running issuer.
+//!
+//! [`Keys::sign`] and [`Keys::jwks`] answer from memory, for the instant they are asked about: nothing has to fire for
+//! a key to start to sign. The rows of the ring are swapped in whole by the [`rotator`]; between two of its visits the
+//! timetable alone decides. What holds at the present (the signers, the bytes of the JWKS) is laid out once and kept
+//! until the next instant of the timetable, so that a request does no work that could have been done before.
+
+pub(crate) mod example;
+mod jwks;
+pub mod material;
+pub mod rotator;
+pub mod seal;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keywheel_jose::{Algorithm, Timestamp};
+use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy};
+use prometheus_client::metrics::counter::Counter;
+use signature::Signer as _;
+use tracing::info;
+
+pub use jwks::JwksDocument;
+use material::{MaterialError, SigningKey};
+use seal::{KeyEncryptionKey, SealError};
+
+use crate::metrics::Metrics;
+use crate::storage::StoredKey;
+
+/// Why no token was signed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// The ring of this algorithm has no key that signs yet.
+    #[error("no {alg} key signs before {from}: its announcement to verifiers is running")]
+    NotYet {
+        /// The ring.
+        alg: Algorithm,
+        /// When its first key starts.
+        from: Timestamp,
+    },
+    /// The ring of this algorithm has no key.
+    #[error("there is no {0} key that may sign")]
+    NoKey(Algorithm),
+    /// The rows were read too long ago: a revocation might have been missed.
+    #[error("the signing keys were last read from the database at {read_at}, longer ago than max_staleness")]
+    Stale {
+        /// Start of the last successful read.
+        read_at: Timestamp,
+    },
+    /// The token would outlive its key.
+    #[error("a lifetime of {asked:?} is longer than the {allowed:?} that the signing key is kept for")]
+    TooLong {
+        /// The lifetime asked for.
+        asked: Duration,
+        /// The lifetime promised with the key.
+        allowed: Duration,
+    },
+    /// The cryptographic library refused.
+    #[error("signing failed")]
+    Failed,
+}
+
+/// Why the stored keys can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A private half does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A private half is not a key.
+    #[error("the private half of signing key {kid} is unusable")]
+    Material {
+        /// Whose.
+        kid: String,
+        /// Why.
+        #[source]
+        source: MaterialError,
+    },
+}
+
+/// The signing keys: what is published and who signs, at any instant.
+pub struct Keys {
+    view: ArcSwap<View>,
+    /// Start of the last successful read of the rows, in seconds since 1970.
+    read_at: AtomicI64,
+    algorithms: Vec<Algorithm>,
+    policy: RotationPolicy,
+    metrics: Arc<Metrics>,
+}
+
+/// The ring with the private halves that can still sign, as last read.
+struct Rows {
+    ring: Keyring,
+    private: HashMap<String, Arc<LoadedKey>>,
+}
+
+/// What holds from `from` until `until`.
+struct View {
+    from: Timestamp,
+    until: Timestamp,
+    signers: Vec<(Algorithm, Arc<LoadedKey>)>,
+    jwks: Arc<JwksDocument>,
+    rows: Arc<Rows>,
+}
+
+/// A key ready to sign.
+struct LoadedKey {
+    kid: String,
+    max_ttl: Duration,
+    /// `BASE64URL(header) || '.'` of an access token (RFC 9068 §2.1).
+    access_token_prefix: String,
+    key: Arc<SigningKey>,
+    signed: Counter,
+}
+
+impl Keys {
+    /// No keys yet; the rotator brings them.
+    #[must_use]
+    pub fn empty(policy: RotationPolicy, algorithms: Vec<Algorithm>, metrics: Arc<Metrics>) -> Self {
+        let rows = Arc::new(Rows { ring: Keyring::new(Vec::new()), private: HashMap::new() });
+        let start = Timestamp::from_unix(0);
+        let jwks = Arc::new(JwksDocument::build(&[], &policy));
+        let view = View { from: start, until: start, signers: Vec::new(), jwks, rows };
+        Self { view: ArcSwap::from_pointee(view), read_at: AtomicI64::new(i64::MIN), algorithms, policy, metrics }
+    }
+
+    /// Puts the rows that were read at `read_at` (the *start* of the read) in force.
+    ///
+    /// # Errors
+    /// [`LoadError`] when a private half does not open or is no key; the rows before stay in force.
+    pub fn install(
+        &self,
+        stored: Vec<StoredKey>,
+        kek: &KeyEncryptionKey,
+        read_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), LoadError> {
+        let before = self.view.load_full();
+        let mut private = HashMap::new();
+        for StoredKey { record, sealed_private, .. } in &stored {
+            let Some(sealed) = sealed_private else { continue };
+            let loaded = match before.rows.private.get(&record.kid) {
+                Some(known) => self.load_key(record, Arc::clone(&known.key)),
+                None => {
+                    let pkcs8 = kek.open(&record.kid, record.alg, sealed)?;
+                    let key = SigningKey::parse(record.alg, &pkcs8)
+                        .map_err(|source| LoadError::Material { kid: record.kid.clone(), source })?;
+                    self.load_key(record, Arc::new(key))
+                }
+            };
+            private.insert(record.kid.clone(), Arc::new(loaded));
+        }
+        let records = stored.into_iter().map(|key| key.record).collect();
+        let rows = Arc::new(Rows { ring: Keyring::new(records), private });
+        let view = self.lay_out(rows, now);
+        self.announce_signers(&before, &view);
+        self.view.store(Arc::new(view));
+        self.confirm_fresh(read_at);
+        Ok(())
+    }
+
+    /// The rows in force are known to be those of the database at `read_at`.
+    pub fn confirm_fresh(&self, read_at: Timestamp) {
+        self.read_at.fetch_max(read_at.as_unix(), Ordering::Relaxed);
+        // Moves along with the timetable, so that a change is logged in time even if nobody asks.
+        drop(self.view(read_at));
+    }
+
+    /// Start of the last successful read of the rows.
+    #[must_use]
+    pub fn read_at(&self) -> Timestamp {
+        Timestamp::from_unix(self.read_at.load(Ordering::Relaxed))
+    }
+
+    /// The ring as last read.
+    #[must_use]
+    pub fn with_ring<T>(&self, look: impl FnOnce(&Keyring) -> T) -> T {
+        look(&self.view.load().rows.ring)
+    }
+
+    /// The algorithms that this issuer signs with; the first is the default.
+    #[must_use]
+    pub fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
+    }
+
+    /// The first configured algorithm whose ring can sign at `now`; the first of all when none can.
+    #[must_use]
+    pub fn default_algorithm(&self, now: Timestamp) -> Algorithm {
+        self.view(now).signers.first().map_or(self.algorithms[0], |(alg, _)| *alg)
+    }
+
+    /// Signs an access token: `claims` is the serialised claims set, `lifetime` its `exp - iat`.
+    ///
+    /// # Errors
+    /// Every [`SignError`].
+    pub fn sign_access_token(
+        &self,
+        alg: Algorithm,
+        claims: &[u8],
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<String, SignError> {
+        let read_at = self.read_at();
+        if now.duration_since(read_at) >= self.policy.max_staleness() {
+            return Err(SignError::Stale { read_at });
+        }
+        let view = self.view(now);
+        let Some((_, signer)) = view.signers.iter().find(|(ring, _)| *ring == alg) else {
+            return Err(self.no_signer(&view, alg, now));
+        };
+        if lifetime > signer.max_ttl {
+            return Err(SignError::TooLong { asked: lifetime, allowed: signer.max_ttl });
+        }
+        // RFC 7515 §5.1: BASE64URL(header) || '.' || BASE64URL(payload) || '.' || BASE64URL(signature)
+        let prefix = &signer.access_token_prefix;
+        let mut token = String::with_capacity(prefix.len() + claims.len() * 4 / 3 + MAX_SIGNATURE_LENGTH);
+        token.push_str(prefix);
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let made = signer.key.try_sign(token.as_bytes()).map_err(|_| SignError::Failed)?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(made, &mut token);
+        signer.signed.inc();
+        Ok(token)
+    }
+
+    /// The JWKS at `now`; `None` when the rows are so old that it might lack a key which others sign with
+    /// (inequality 5 of the timetable).
+    #[must_use]
+    pub fn jwks(&self, now: Timestamp) -> Option<Arc<JwksDocument>> {
+        let fresh = now.duration_since(self.read_at()) < self.policy.jwks_staleness_bound();
+        fresh.then(|| Arc::clone(&self.view(now).jwks))
+    }
+
+    /// Why the issuer can't sign at `now`, if so.
+    ///
+    /// # Errors
+    /// [`SignError`] of the first ring that can't.
+    pub fn ready(&self, now: Timestamp) -> Result<(), SignError> {
+        let read_at = self.read_at();
+        if now.duration_since(read_at) >= self.policy.max_staleness() {
+            return Err(SignError::Stale { read_at });
+        }
+        let view = self.view(now);
+        if view.signers.is_empty() {
+            return Err(self.no_signer(&view, self.algorithms[0], now));
+        }
+        Ok(())
+    }
+
+    fn no_signer(&self, view: &View, alg: Algorithm, now: Timestamp) -> SignError {
+        let ring = view.rows.ring.keys().iter().filter(|key| key.alg == alg && !key.is_revoked(now));
+        match ring.map(|key| key.sign_from).filter(|&from| from > now).min() {
+            Some(from) => SignError::NotYet { alg, from },
+            None => SignError::NoKey(alg),
+        }
+    }
+
+    /// What holds at `now`, laid out anew when the timetable has moved on (or the clock was set back).
+    fn view(&self, now: Timestamp) -> Guard<Arc<View>> {
+        loop {
+            let view = self.view.load();
+            if view.from <= now && now < view.until {
+                return view;
+            }
+            let next = Arc::new(self.lay_out(Arc::clone(&view.rows), now));
+            let seen = self.view.compare_and_swap(&view, Arc::clone(&next));
+            if Arc::ptr_eq(&seen, &view) {
+                self.announce_signers(&view, &next);
+            }
+        }
+    }
+
+    fn lay_out(&self, rows: Arc<Rows>, now: Timestamp) -> View {
+        let signers = self
+            .algorithms
+            .iter()
+            .filter_map(|&alg| {
+                let signer = rows.ring.signer(alg, now)?;
+                Some((alg, Arc::clone(rows.private.get(&signer.kid)?)))
+            })
+            .collect();
+        let published = rows.ring.published(&self.algorithms, now);
+        let jwks = Arc::new(JwksDocument::build(&published, &self.policy));
+        let until = rows.ring.next_change(now).unwrap_or(Timestamp::from_unix(i64::MAX));
+        View { from: now, until, signers, jwks, rows }
+    }
+
+    /// Says which key signs now, once for each change.
+    fn announce_signers(&self, before: &View, after: &View) {
+        for (alg, signer) in &after.signers {
+            let known = before.signers.iter().any(|(ring, key)| ring == alg && key.kid == signer.kid);
+            if !known {
+                let next = after.rows.ring.signs_until(*alg, after.from).map(|instant| instant.to_string());
+                info!(%alg, kid = signer.kid, until = next, "key signs");
+                self.metrics.rotations.get_or_create(&(*alg).into()).inc();
+            }
+        }
+    }
+
+    fn load_key(&self, record: &KeyRecord, key: Arc<SigningKey>) -> LoadedKey {
+        let header = format!(r#"{{"alg":"{}","typ":"at+jwt","kid":"{}"}}"#, record.alg, record.kid);
+        LoadedKey {
+            kid: record.kid.clone(),
+            max_ttl: record.max_ttl,
+            access_token_prefix: format!("{}.", URL_SAFE_NO_PAD.encode(header)),
+            key,
+            signed: self.metrics.signed(&record.kid, record.alg),
+        }
+    }
+}
+
+/// A 4096-bit RSA signature in base64url, and a dot.
+const MAX_SIGNATURE_LENGTH: usize = 684;

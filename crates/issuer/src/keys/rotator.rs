@@ -1,0 +1,356 @@
+//! The rotator: brings the stored keys in line with the timetable.
+//!
+//! One visit ([`Rotator::tick`]) reads the rows, asks the ring what is due, generates what is missing on a blocking
+//! thread, stores it, and puts the result in force. It takes no input, is idempotent, and may come late, twice, or not
+//! at all: the timetable decides when a key signs, and the next visit catches up. It is woken by a schedule
+//! (`tokio-cron-scheduler`, which does nothing but wake), at start-up, when another process has changed the rows, and
+//! by the operator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_jose::{Algorithm, Timestamp};
+use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy, Step};
+use tokio::sync::{Mutex, Notify};
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tracing::{error, info, warn};
+
+use super::material::{MaterialError, PrivateKey};
+use super::seal::{KeyEncryptionKey, SealError};
+use super::{Keys, LoadError};
+use crate::edges::Clock;
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::storage::{KeyChange, KeysApplied, NewKey, Store, StoreError};
+
+/// Why a visit failed. The keys in force stay in force.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// The database.
+    #[error("the signing keys could not be read or stored")]
+    Store(#[from] StoreError),
+    /// The stored private halves.
+    #[error("the stored signing keys cannot be used")]
+    Load(#[from] LoadError),
+    /// Key generation.
+    #[error("a signing key could not be made")]
+    Generate(#[from] MaterialError),
+    /// Sealing.
+    #[error("a signing key could not be sealed")]
+    Seal(#[from] SealError),
+    /// The blocking thread was lost.
+    #[error("the thread that generates keys ended early")]
+    Thread(#[from] tokio::task::JoinError),
+    /// The wake-up schedule.
+    #[error("the wake-up schedule could not be set up")]
+    Schedule(#[from] JobSchedulerError),
+    /// The plan never came to rest.
+    #[error("the rotation plan does not come to rest")]
+    Restless,
+}
+
+/// Brings the stored keys in line with the timetable.
+pub struct Rotator {
+    store: Store,
+    keys: Arc<Keys>,
+    kek: Arc<KeyEncryptionKey>,
+    policy: RotationPolicy,
+    rsa_bits: usize,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    wake: Notify,
+    /// One visit at a time in this process; between processes the database decides.
+    visiting: Mutex<()>,
+}
+
+/// What one round of a visit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// Something was stored; more may be due.
+    Changed,
+    /// Nothing is due.
+    AtRest,
+}
+
+impl Rotator {
+    /// A rotator for `keys`.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        keys: Arc<Keys>,
+        kek: Arc<KeyEncryptionKey>,
+        policy: RotationPolicy,
+        rsa_bits: usize,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (wake, visiting) = (Notify::new(), Mutex::new(()));
+        Self { store, keys, kek, policy, rsa_bits, clock, metrics, wake, visiting }
+    }
+
+    /// Asks for a visit soon.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Gets the keys into a state in which the issuer may start to serve: read, able to sign, and kept for as long as
+    /// its tokens will live. What takes longer and can wait (the standby) is left to the next visit.
+    ///
+    /// # Errors
+    /// [`RotationError`].
+    pub async fn prepare(&self) -> Result<(), RotationError> {
+        for _ in 0..MAX_ROUNDS {
+            let now = self.clock.now();
+            let ring = self.reload().await?;
+            let due = ring.plan(&self.policy, self.keys.algorithms(), now);
+            let promises = due.iter().any(|step| matches!(step, Step::Raise { .. } | Step::Postpone { .. }));
+            if !promises && self.keys.ready(now).is_ok() {
+                return Ok(());
+            }
+            if self.round().await? == Round::AtRest {
+                return Ok(());
+            }
+        }
+        Err(RotationError::Restless)
+    }
+
+    /// Brings everything in line: rounds until nothing is due.
+    ///
+    /// # Errors
+    /// [`RotationError`]; what was stored before stays, and the next visit goes on from there.
+    pub async fn tick(&self) -> Result<(), RotationError> {
+        for _ in 0..MAX_ROUNDS {
+            if self.round().await? == Round::AtRest {
+                self.metrics.last_tick.set(self.clock.now().as_unix());
+                return Ok(());
+            }
+        }
+        Err(RotationError::Restless)
+    }
+
+    /// One round: read, plan, generate, store, put in force.
+    ///
+    /// # Errors
+    /// [`RotationError`]; nothing of this round is stored then.
+    pub async fn round(&self) -> Result<Round, RotationError> {
+        let _one_at_a_time = self.visiting.lock().await;
+        let ring = self.reload().await?;
+        let algorithms = self.keys.algorithms();
+        let steps = ring.plan(&self.policy, algorithms, self.clock.now());
+        if steps.is_empty() {
+            return Ok(Round::AtRest);
+        }
+        let mut made = Vec::new();
+        for step in &steps {
+            if let Step::Create { alg, .. } = step {
+                made.push(self.generate(*alg).await?);
+            }
+        }
+        // Making a key takes time, and its announcement runs from when it is stored, not from when it was planned.
+        let now = self.clock.now();
+        let steps = ring.plan(&self.policy, algorithms, now);
+        let changes = changes(&ring, steps, &mut made, &self.kek, now)?;
+        match self.store.change_keys(&changes).await? {
+            KeysApplied::Raced => info!("another process made the next key first"),
+            KeysApplied::Done => {
+                for change in &changes {
+                    self.log(change);
+                }
+                self.postpone_if_late(&changes).await?;
+            }
+        }
+        self.reload().await?;
+        Ok(Round::Changed)
+    }
+
+    /// Reads the rows and puts them in force, and changes nothing.
+    ///
+    /// # Errors
+    /// [`RotationError::Store`], [`RotationError::Load`].
+    pub async fn read(&self) -> Result<(), RotationError> {
+        self.reload().await.map(|_| ())
+    }
+
+    /// Reads the rows and puts them in force.
+    async fn reload(&self) -> Result<Keyring, RotationError> {
+        let read_at = self.clock.now();
+        let stored = self.store.load_keys().await?;
+        let ring = Keyring::new(stored.iter().map(|key| key.record.clone()).collect());
+        self.keys.install(stored, &self.kek, read_at, self.clock.now())?;
+        Ok(ring)
+    }
+
+    async fn generate(&self, alg: Algorithm) -> Result<PrivateKey, RotationError> {
+        let bits = self.rsa_bits;
+        Ok(tokio::task::spawn_blocking(move || PrivateKey::generate(alg, bits)).await??)
+    }
+
+    /// A commit that took longer than a poll has eaten into the announcement: the key starts later by as much.
+    async fn postpone_if_late(&self, changes: &[KeyChange]) -> Result<(), RotationError> {
+        let now = self.clock.now();
+        let late: Vec<_> = changes
+            .iter()
+            .filter_map(|change| match change {
+                KeyChange::Insert(key) if key.record.sign_from > now => {
+                    let lateness = now.duration_since(key.record.publish_at);
+                    let slow = lateness > self.policy.replica_convergence() / 2;
+                    slow.then(|| KeyChange::Postpone {
+                        kid: key.record.kid.clone(),
+                        planned: key.record.sign_from,
+                        sign_from: key.record.sign_from + lateness,
+                    })
+                }
+                _ => None,
+            })
+            .collect();
+        self.store.change_keys(&late).await?;
+        Ok(())
+    }
+
+    fn log(&self, change: &KeyChange) {
+        match change {
+            KeyChange::Insert(key) => {
+                let KeyRecord { kid, alg, publish_at, sign_from, .. } = &key.record;
+                info!(kid, %alg, %publish_at, %sign_from, "key created");
+            }
+            KeyChange::PublishEarlier { kid, publish_at } => info!(kid, %publish_at, "key published early"),
+            KeyChange::Postpone { kid, sign_from, .. } => info!(kid, %sign_from, "key postponed"),
+            KeyChange::Raise { kid, max_ttl, clock_skew } => {
+                info!(kid, max_ttl_s = max_ttl.as_secs(), clock_skew_s = clock_skew.as_secs(), "key kept for longer");
+            }
+            KeyChange::DestroyPrivate { kid } => info!(kid, "private half destroyed"),
+            KeyChange::Delete { kid } => {
+                for alg in Algorithm::ALL {
+                    self.metrics.forget_key(kid, alg);
+                }
+                info!(kid, "key forgotten");
+            }
+            KeyChange::BringForward { kid, sign_from, .. } => warn!(kid, %sign_from, "key brought forward"),
+            KeyChange::Revoke { kid, revoked_at, .. } => warn!(kid, %revoked_at, "key revoked"),
+        }
+    }
+
+    /// Visits whenever woken, until `shutdown`; and sees within `look_every` what other processes changed, calling
+    /// `clients_changed` when it was clients. A visit that fails or panics is reported and tried again.
+    pub async fn run(
+        self: Arc<Self>,
+        look_every: Duration,
+        clients_changed: impl Fn() + Send + Sync,
+        mut shutdown: Shutdown,
+    ) -> Result<(), RotationError> {
+        let mut scheduler = self.schedule().await?;
+        let mut seen = self.store.generations().await.ok();
+        let mut look = tokio::time::interval(look_every);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.wake.notified() => self.visit().await,
+                _ = look.tick() => {
+                    let read_at = self.clock.now();
+                    match self.store.generations().await {
+                        Ok(found) => {
+                            if seen.is_none_or(|seen| seen.keys != found.keys) {
+                                self.visit().await;
+                            } else {
+                                self.keys.confirm_fresh(read_at);
+                            }
+                            if seen.is_none_or(|seen| seen.clients != found.clients) {
+                                clients_changed();
+                            }
+                            seen = Some(found);
+                        }
+                        Err(error) => {
+                            if seen.take().is_some() {
+                                warn!(error = crate::chain(&error), "cannot look for changes in the database");
+                            }
+                        }
+                    }
+                }
+                () = shutdown.ordered() => break,
+            }
+        }
+        if let Err(error) = scheduler.shutdown().await {
+            warn!(%error, "the wake-up schedule did not stop");
+        }
+        Ok(())
+    }
+
+    async fn visit(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        // In a task of its own, so that a panic is an error like others and not the end of all rotation.
+        let failure = match tokio::spawn(async move { this.tick().await }).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => crate::chain(&error),
+            Err(error) => error.to_string(),
+        };
+        self.metrics.failed_ticks.inc();
+        error!(error = failure, "rotation could not be prepared; the keys in force go on, and it is tried again");
+    }
+
+    /// Wakes the rotator by the clock. The schedule overlaps runs and forgets panics, so its job only wakes.
+    async fn schedule(self: &Arc<Self>) -> Result<JobScheduler, RotationError> {
+        let every = self.policy.poll().as_secs().clamp(1, 30);
+        let scheduler = JobScheduler::new().await?;
+        let rotator = Arc::clone(self);
+        let job = Job::new_async(format!("*/{every} * * * * *").as_str(), move |_, _| {
+            let rotator = Arc::clone(&rotator);
+            Box::pin(async move { rotator.wake() })
+        })?;
+        scheduler.add(job).await?;
+        scheduler.start().await?;
+        Ok(scheduler)
+    }
+}
+
+/// What `steps` mean for the rows of `ring`. A `Create` takes its key out of `made`; one that finds none there waits for
+/// the next round.
+pub(crate) fn changes(
+    ring: &Keyring,
+    steps: Vec<Step>,
+    made: &mut Vec<PrivateKey>,
+    kek: &KeyEncryptionKey,
+    now: Timestamp,
+) -> Result<Vec<KeyChange>, SealError> {
+    let mut changes = Vec::new();
+    for step in steps {
+        changes.push(match step {
+            Step::Create { alg, serial, publish_at, sign_from, max_ttl, clock_skew, .. } => {
+                let Some(place) = made.iter().position(|key| key.alg == alg) else { continue };
+                let PrivateKey { pkcs8, jwk, .. } = made.swap_remove(place);
+                let kid = jwk.thumbprint();
+                let sealed_private = kek.seal(&kid, alg, &pkcs8)?;
+                let (created_at, revoked_at, has_private) = (now, None, true);
+                let record = KeyRecord {
+                    kid,
+                    alg,
+                    serial,
+                    jwk,
+                    created_at,
+                    publish_at,
+                    sign_from,
+                    max_ttl,
+                    clock_skew,
+                    revoked_at,
+                    has_private,
+                };
+                KeyChange::Insert(Box::new(NewKey { record, sealed_private }))
+            }
+            Step::PublishEarlier { kid, publish_at } => KeyChange::PublishEarlier { kid, publish_at },
+            Step::BringForward { kid, publish_at, sign_from } => {
+                KeyChange::BringForward { kid, publish_at, sign_from }
+            }
+            Step::Postpone { kid, sign_from } => {
+                let Some(planned) = ring.key(&kid).map(|key| key.sign_from) else { continue };
+                KeyChange::Postpone { kid, planned, sign_from }
+            }
+            Step::Raise { kid, max_ttl, clock_skew } => KeyChange::Raise { kid, max_ttl, clock_skew },
+            Step::Revoke { kid, revoked_at } => KeyChange::Revoke { kid, revoked_at, reason: None },
+            Step::DestroyPrivate { kid } => KeyChange::DestroyPrivate { kid },
+            Step::Delete { kid } => KeyChange::Delete { kid },
+        });
+    }
+    Ok(changes)
+}
+
+/// A first key, its standby, an early successor and clean-up are four rounds; more means a plan that contradicts itself.
+const MAX_ROUNDS: usize = 16;

@@ -1,0 +1,261 @@
+//! Private keys at rest: AES-256-GCM under a key-encryption key that is not in the database.
+//!
+//! A sealed key is `version (1) ‖ key-encryption key id (8) ‖ nonce (12) ‖ ciphertext and tag`. The associated data is
+//! `version ‖ key id ‖ kid ‖ 0 ‖ alg`, so that a row's private half can't be moved to another row or algorithm.
+//! The key-encryption key lives in a file of its own, as 32 bytes in base64 or hex.
+
+use std::fmt;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keywheel_jose::Algorithm;
+use zeroize::Zeroizing;
+
+use crate::edges::{Entropy, NoEntropy};
+
+/// Why a private key could not be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The file with the key-encryption key is not there.
+    #[error("the key-encryption key {0} is missing: without it the signing keys in the database cannot be opened; restore the file, or set keys.encryption_key_file")]
+    FileMissing(PathBuf),
+    /// The file can't be read or written.
+    #[error("cannot {doing} the key-encryption key {path}")]
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file does not hold a key.
+    #[error("the key-encryption key {0} must be 32 bytes, written in base64 or hex (`openssl rand -base64 32` makes one)")]
+    FileMalformed(PathBuf),
+    /// The row was sealed under another key.
+    #[error("the signing key {kid} is sealed under the key-encryption key {sealed_under}, but {configured} is configured: restore the right file")]
+    OtherKey {
+        /// Whose private half.
+        kid: String,
+        /// Id of the key-encryption key in the row.
+        sealed_under: String,
+        /// Id of the configured one.
+        configured: String,
+    },
+    /// The row is not what was sealed.
+    #[error("the private half of signing key {kid} was altered or moved: it does not open for {kid} and {alg}")]
+    Altered {
+        /// Whose private half.
+        kid: String,
+        /// For which algorithm.
+        alg: Algorithm,
+    },
+    /// The generator failed.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+    /// AES-256-GCM refused; should not happen.
+    #[error("sealing failed")]
+    Cipher,
+}
+
+/// The key that seals private keys.
+pub struct KeyEncryptionKey {
+    id: [u8; ID_LENGTH],
+    cipher: RandomizedNonceKey,
+}
+
+impl fmt::Debug for KeyEncryptionKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "KeyEncryptionKey({})", self.id())
+    }
+}
+
+impl KeyEncryptionKey {
+    /// Reads the key from `path`.
+    ///
+    /// # Errors
+    /// [`SealError::FileMissing`], [`SealError::File`], [`SealError::FileMalformed`].
+    pub fn read(path: &Path) -> Result<Self, SealError> {
+        let text = match std::fs::read(path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(SealError::FileMissing(path.to_owned()));
+            }
+            Err(source) => return Err(SealError::File { doing: "read", path: path.to_owned(), source }),
+        };
+        let bytes = decode(text.trim_ascii()).ok_or_else(|| SealError::FileMalformed(path.to_owned()))?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// Makes a new key and writes it to `path`, which must not exist; only the owner may read it.
+    ///
+    /// # Errors
+    /// [`SealError::File`] when the file exists or can't be written, [`SealError::NoEntropy`].
+    pub fn create(path: &Path, entropy: &dyn Entropy) -> Result<Self, SealError> {
+        let failed = |doing| move |source| SealError::File { doing, path: path.to_owned(), source };
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        entropy.fill(bytes.as_mut())?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            crate::storage::make_private_folder(folder).map_err(failed("make the folder of"))?;
+        }
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed("create"))?;
+        let text = Zeroizing::new(format!("{}\n", Zeroizing::new(STANDARD.encode(bytes.as_slice())).as_str()));
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed("write"))?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// Seals the private half (PKCS#8) of key `kid`.
+    ///
+    /// # Errors
+    /// [`SealError::Cipher`] if the cipher refuses.
+    pub fn seal(&self, kid: &str, alg: Algorithm, pkcs8: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut ciphertext = Zeroizing::new(pkcs8.to_vec());
+        let nonce = self
+            .cipher
+            .seal_in_place_append_tag(Aad::from(associated_data(&self.id, kid, alg)), &mut *ciphertext)
+            .map_err(|_| SealError::Cipher)?;
+        Ok([&[VERSION], self.id.as_slice(), nonce.as_ref().as_slice(), ciphertext.as_slice()].concat())
+    }
+
+    /// Opens what [`Self::seal`] made for the same `kid` and `alg`.
+    ///
+    /// # Errors
+    /// [`SealError::OtherKey`], [`SealError::Altered`].
+    pub fn open(&self, kid: &str, alg: Algorithm, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let altered = || SealError::Altered { kid: kid.to_owned(), alg };
+        let (&version, rest) = sealed.split_first().ok_or_else(altered)?;
+        let (id, rest) = rest.split_first_chunk::<ID_LENGTH>().ok_or_else(altered)?;
+        let (nonce, ciphertext) = rest.split_first_chunk::<12>().ok_or_else(altered)?;
+        if version != VERSION {
+            return Err(altered());
+        }
+        if *id != self.id {
+            return Err(SealError::OtherKey { kid: kid.to_owned(), sealed_under: hex(id), configured: self.id() });
+        }
+        let mut plain = Zeroizing::new(ciphertext.to_vec());
+        let length = self
+            .cipher
+            .open_in_place(Nonce::from(nonce), Aad::from(associated_data(id, kid, alg)), &mut plain)
+            .map_err(|_| altered())?
+            .len();
+        plain.truncate(length);
+        Ok(plain)
+    }
+
+    /// A short name of the key that tells nothing about it.
+    #[must_use]
+    pub fn id(&self) -> String {
+        hex(&self.id)
+    }
+
+    fn from_bytes(bytes: &[u8; 32]) -> Result<Self, SealError> {
+        let labelled = Zeroizing::new([b"keywheel key-encryption key".as_slice(), bytes].concat());
+        let name = digest(&SHA256, &labelled);
+        let id = *name.as_ref().first_chunk().expect("a SHA-256 digest has 32 bytes");
+        Ok(Self { id, cipher: RandomizedNonceKey::new(&AES_256_GCM, bytes).map_err(|_| SealError::Cipher)? })
+    }
+}
+
+fn associated_data(id: &[u8; ID_LENGTH], kid: &str, alg: Algorithm) -> Vec<u8> {
+    [&[VERSION], id.as_slice(), kid.as_bytes(), &[0], alg.as_str().as_bytes()].concat()
+}
+
+fn decode(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let bytes = Zeroizing::new(if text.len() == 64 {
+        text.chunks_exact(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect::<Option<Vec<u8>>>()?
+    } else {
+        STANDARD.decode(text).ok()?
+    });
+    <[u8; 32]>::try_from(bytes.as_slice()).ok().map(Zeroizing::new)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const VERSION: u8 = 1;
+const ID_LENGTH: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> KeyEncryptionKey {
+        KeyEncryptionKey::from_bytes(&[byte; 32]).expect("32 bytes are a key")
+    }
+
+    #[test]
+    fn what_was_sealed_opens_again() {
+        let sealed = key(1).seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
+
+        assert_eq!(key(1).open("kid-1", Algorithm::ES256, &sealed).expect("opened").as_slice(), b"private");
+        assert!(!sealed.windows(7).any(|window| window == b"private"));
+    }
+
+    #[test]
+    fn a_sealed_key_cannot_be_moved_to_another_row_or_algorithm() {
+        let sealed = key(1).seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
+
+        assert!(matches!(key(1).open("kid-2", Algorithm::ES256, &sealed), Err(SealError::Altered { .. })));
+        assert!(matches!(key(1).open("kid-1", Algorithm::RS256, &sealed), Err(SealError::Altered { .. })));
+    }
+
+    #[test]
+    fn another_key_encryption_key_is_named() {
+        let sealed = key(1).seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
+
+        assert!(matches!(key(2).open("kid-1", Algorithm::ES256, &sealed), Err(SealError::OtherKey { .. })));
+    }
+
+    #[test]
+    fn every_altered_byte_is_noticed() {
+        let sealed = key(1).seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
+
+        for place in 0..sealed.len() {
+            let mut altered = sealed.clone();
+            altered[place] ^= 1;
+            assert!(key(1).open("kid-1", Algorithm::ES256, &altered).is_err(), "byte {place}");
+        }
+        for length in 0..sealed.len() {
+            assert!(key(1).open("kid-1", Algorithm::ES256, &sealed[..length]).is_err(), "length {length}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_read_in_base64_and_hex() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kek");
+        for text in [STANDARD.encode([7; 32]), "07".repeat(32), format!("{}\n", STANDARD.encode([7; 32]))] {
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(KeyEncryptionKey::read(&path).expect("read").id(), key(7).id());
+        }
+        for text in ["", "c2hvcnQ=", "not base64 at all"] {
+            std::fs::write(&path, text).expect("written");
+            assert!(matches!(KeyEncryptionKey::read(&path), Err(SealError::FileMalformed(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_never_overwritten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kek");
+        let entropy = crate::edges::Edges::system().entropy;
+        let made = KeyEncryptionKey::create(&path, entropy.as_ref()).expect("made");
+
+        assert!(KeyEncryptionKey::create(&path, entropy.as_ref()).is_err());
+        assert_eq!(KeyEncryptionKey::read(&path).expect("read").id(), made.id());
+    }
+}

@@ -1,0 +1,141 @@
+//! Clients added by the command line. Declared ones (in the configuration) are not stored.
+
+use std::str::FromStr;
+
+use keywheel_jose::{Algorithm, Timestamp};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
+
+use super::{Store, StoreError, is_unique_violation, raise_generation};
+use crate::clients::{Client, ClientAuthMethod, Source};
+
+/// What became of new clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientInsert {
+    /// All are stored.
+    Done,
+    /// This id is taken: none is stored.
+    Taken(String),
+}
+
+impl Store {
+    /// All stored clients, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer or a row is unreadable.
+    pub async fn load_clients(&self) -> Result<Vec<Client>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, name, secret_sha256, auth_method, access_token_alg, scopes, audiences, created_at \
+             FROM clients ORDER BY id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|source| self.read_error("read the clients", source))?;
+        rows.iter().map(read_client).collect()
+    }
+
+    /// Stores new clients, together or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is stored then.
+    pub async fn insert_clients(&self, clients: &[Client], now: Timestamp) -> Result<ClientInsert, StoreError> {
+        const DOING: &str = "store clients";
+        let mut transaction = self.begin_write(DOING).await?;
+        for client in clients {
+            match insert(&mut transaction, client, now).await {
+                Ok(()) => {}
+                Err(error) if is_unique_violation(&error) => return Ok(ClientInsert::Taken(client.id.clone())),
+                Err(error) => return Err(self.read_error(DOING, error)),
+            }
+        }
+        raise_generation(&mut transaction, "clients").await?;
+        transaction.commit().await.map_err(StoreError::query(DOING))?;
+        Ok(ClientInsert::Done)
+    }
+
+    /// Replaces a client's secret; `false` when there is no such client.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn replace_client_secret(&self, id: &str, secret_sha256: &[u8; 32]) -> Result<bool, StoreError> {
+        const DOING: &str = "replace a client's secret";
+        let mut transaction = self.begin_write(DOING).await?;
+        let changed = sqlx::query("UPDATE clients SET secret_sha256 = $2 WHERE id = $1")
+            .bind(id)
+            .bind(secret_sha256.as_slice())
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::query(DOING))?;
+        raise_generation(&mut transaction, "clients").await?;
+        transaction.commit().await.map_err(StoreError::query(DOING))?;
+        Ok(changed.rows_affected() > 0)
+    }
+
+    /// Removes a client; `false` when there is no such client.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn remove_client(&self, id: &str) -> Result<bool, StoreError> {
+        const DOING: &str = "remove a client";
+        let mut transaction = self.begin_write(DOING).await?;
+        let removed = sqlx::query("DELETE FROM clients WHERE id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::query(DOING))?;
+        raise_generation(&mut transaction, "clients").await?;
+        transaction.commit().await.map_err(StoreError::query(DOING))?;
+        Ok(removed.rows_affected() > 0)
+    }
+}
+
+async fn insert(
+    transaction: &mut Transaction<'static, Any>,
+    client: &Client,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let list = |items: &[String]| serde_json::to_string(items).expect("strings are JSON");
+    sqlx::query(
+        "INSERT INTO clients (id, name, secret_sha256, auth_method, access_token_alg, scopes, audiences, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(client.id.as_str())
+    .bind(client.name.as_deref())
+    .bind(client.secret_sha256.as_slice())
+    .bind(client.auth_method.map(ClientAuthMethod::as_str))
+    .bind(client.access_token_alg.map(|alg| alg.as_str()))
+    .bind(list(&client.scopes))
+    .bind(list(&client.audiences))
+    .bind(now.as_unix())
+    .execute(&mut **transaction)
+    .await
+    .map(|_| ())
+}
+
+fn read_client(row: &AnyRow) -> Result<Client, StoreError> {
+    let query = StoreError::query("read a client");
+    let id: String = row.try_get("id").map_err(&query)?;
+    let unreadable = |why: String| StoreError::Row { what: format!("client {id}"), why };
+    let list = |column: &str| -> Result<Vec<String>, StoreError> {
+        let json: String = row.try_get(column).map_err(&query)?;
+        serde_json::from_str(&json).map_err(|error| unreadable(format!("{column}: {error}")))
+    };
+    let secret: Vec<u8> = row.try_get("secret_sha256").map_err(&query)?;
+    let auth_method: Option<String> = row.try_get("auth_method").map_err(&query)?;
+    let alg: Option<String> = row.try_get("access_token_alg").map_err(&query)?;
+    Ok(Client {
+        name: row.try_get("name").map_err(&query)?,
+        secret_sha256: secret.try_into().map_err(|_| unreadable("secret_sha256 is not 32 bytes".to_owned()))?,
+        auth_method: auth_method
+            .map(|method| ClientAuthMethod::from_str(&method).map_err(|error| unreadable(error.to_string())))
+            .transpose()?,
+        access_token_alg: alg
+            .map(|alg| Algorithm::from_str(&alg).map_err(|error| unreadable(error.to_string())))
+            .transpose()?,
+        scopes: list("scopes")?,
+        audiences: list("audiences")?,
+        created_at: Some(Timestamp::from_unix(row.try_get("created_at").map_err(&query)?)),
+        source: Source::Stored,
+        id: id.clone(),
+    })
+}
