@@ -1,5 +1,6 @@
 //! Which keys are read, which are refused, and which one a token is checked with.
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use keywheel_jose::{
     AccessTokenClaims, Algorithm, JwkError, KeySet, KeySetError, KeyType, Policy, PublicJwk, Timestamp, check,
 };
@@ -7,6 +8,10 @@ use serde_json::{Value, json};
 
 use crate::rejections::{AUDIENCE, ISSUER, NOW, claims, with, without};
 use crate::signing::{ED25519_X, P256_X, P256_Y, P384_X, P384_Y, RSA_N, decode, encode, header, public_key, token};
+
+/// The points of order 8, but for their sign.
+const ORDER_8_X: &str = "JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU";
+const OTHER_ORDER_8_X: &str = "xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA3o";
 
 fn rsa() -> Value {
     json!({"kty": "RSA", "n": RSA_N, "e": "AQAB"})
@@ -165,6 +170,22 @@ fn constructors_check_as_the_reader_does() {
         Err(JwkError::AlgorithmMismatch { key_type: KeyType::P256, algorithm: Algorithm::RS256 })
     );
     assert_eq!(public_key(Algorithm::ES256).with_kid("x".repeat(257)), Err(JwkError::KidTooLong { found_bytes: 257 }));
+}
+
+#[test]
+fn ed25519_points_of_small_order_are_refused() {
+    // With such a key, the neutral R and S = 0 sign one message in eight at least, and no private key is needed.
+    let forged = [&[1], &[0; 63][..]].concat();
+    let minus_one = [&[0xec], &[0xff; 30][..], &[0x7f]].concat();
+    for point in [vec![0; 32], [&[1], &[0; 31][..]].concat(), minus_one, decode(ORDER_8_X), decode(OTHER_ORDER_8_X)] {
+        let key = UnparsedPublicKey::new(&ED25519, &point);
+        assert!((0..200_u8).any(|message| key.verify(&[message], &forged).is_ok()), "the danger is real: {point:?}");
+        for sign in [0, 0x80] {
+            let mut point = point.clone();
+            point[31] |= sign;
+            assert_eq!(PublicJwk::ed25519(&point), Err(JwkError::SmallOrder));
+        }
+    }
 }
 
 #[test]
