@@ -219,8 +219,8 @@ impl PublicJwk {
 
     /// The SHA-256 thumbprint in base64url (RFC 7638 §3, RFC 8037 §2).
     pub fn thumbprint(&self) -> String {
-        // "the JSON object … containing only the required members …, ordered lexicographically"; base64url and these
-        // names need no escapes.
+        // "containing only the required members of a JWK representing the key … with the required members ordered
+        // lexicographically"; base64url and these names need no escapes.
         let json = match &self.numbers {
             Numbers::Rsa { n, e } => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, base64url(e), base64url(n)),
             Numbers::P256 { x, y } => {

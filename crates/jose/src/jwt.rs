@@ -224,7 +224,7 @@ fn parse_jws(token: &str, max_bytes: usize) -> Result<UnverifiedJwt<'_>, Rejecti
     Ok(UnverifiedJwt { header: read_header(&header)?, signing_input, payload, signature })
 }
 
-/// Steps 1 of [`check`]: size and shape. Only the header has to have content here.
+/// Step 1 of [`check`]: size and shape. Only the header has to have content here.
 fn split(token: &str, max_bytes: usize) -> Result<[&str; 3], Rejection> {
     if token.len() > max_bytes {
         return Err(Rejection::TokenTooLarge { limit_bytes: max_bytes, found_bytes: token.len() });
