@@ -85,7 +85,7 @@ impl Check {
             text.push_str("\nRotations, if the first start were now:\n");
             let mut table = Table::new(["WHEN", "IN"]);
             for at in policy.slots().preview(now, PREVIEW) {
-                table.row([at.to_string(), format_duration(at.duration_since(now))]);
+                table.row([at.to_string(), keys::coarsely(at.duration_since(now))]);
             }
             text.push_str(&table.render());
         } else {

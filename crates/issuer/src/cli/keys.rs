@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 use keywheel_jose::{Algorithm, Timestamp};
@@ -12,6 +13,7 @@ use super::output::{Table, note, print, print_json};
 use super::{Failure, Session, read_input};
 use crate::admin::ops;
 use crate::app::Ring;
+use crate::keys::PublicKeys;
 use crate::storage::WhenMissing;
 
 #[derive(Subcommand)]
@@ -174,13 +176,24 @@ pub(super) fn timetable(events: &[Event], now: Timestamp) -> Table {
         };
         table.row([
             event.at.to_string(),
-            format_duration(event.at.duration_since(now)),
+            coarsely(event.at.duration_since(now)),
             event.alg.to_string(),
             what.to_owned(),
             event.kid.clone().unwrap_or_else(|| format!("(key {} of the ring, not made yet)", event.serial)),
         ]);
     }
     table
+}
+
+/// A wait as a person says it: to the minute when it is hours, to the hour when it is days.
+pub(super) fn coarsely(wait: Duration) -> String {
+    let seconds = wait.as_secs();
+    let unit = match seconds {
+        0..3_600 => 1,
+        3_600..86_400 => 60,
+        _ => 3_600,
+    };
+    format_duration(Duration::from_secs(seconds / unit * unit))
 }
 
 async fn rotate(
@@ -225,7 +238,7 @@ async fn rotate(
     }
     let mut table = Table::new(["KID", "WAS TO SIGN FROM", "SIGNS FROM", "IN"]);
     for rotation in &rotations {
-        let wait = format_duration(rotation.to.duration_since(now()));
+        let wait = coarsely(rotation.to.duration_since(now()));
         table.row([rotation.kid.clone(), rotation.from.to_string(), rotation.to.to_string(), wait]);
     }
     print(&table.render())?;
@@ -322,9 +335,10 @@ async fn import(
 
 fn export(session: &Session, ring: &Ring) -> Result<(), Failure> {
     let now = session.edges.clock.now();
-    let keys: Vec<_> = ring.keys.with_ring(|rows| {
+    let document = ring.keys.with_ring(|rows| {
         let published = rows.published(&session.config.keys.algorithms, now);
-        published.into_iter().map(|key| key.jwk.clone()).collect()
+        serde_json::to_string_pretty(&PublicKeys { keys: published.into_iter().map(|key| &key.jwk).collect() })
     });
-    Ok(print_json(&json!({ "keys": keys }))?)
+    let document = document.map_err(|error| Failure::failed(error.to_string()))?;
+    Ok(print(&format!("{document}\n"))?)
 }

@@ -203,7 +203,8 @@ fn read_input(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 /// Log lines go to standard error. Commands other than `serve` log only what went wrong.
 fn log(serving: bool) {
-    let default = if serving { "info" } else { "error" };
+    // The scheduler tells of its own beginnings, which nobody asked for.
+    let default = if serving { "info,tokio_cron_scheduler=warn" } else { "error" };
     let filter = config::log_filter().and_then(|filter| filter.parse::<EnvFilter>().ok());
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()

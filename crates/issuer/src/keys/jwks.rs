@@ -9,7 +9,9 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::HeaderValue;
+use keywheel_jose::PublicJwk;
 use keywheel_keyring::{KeyRecord, RotationPolicy};
+use serde::Serialize;
 
 /// A JWKS with all that an answer needs.
 pub struct JwksDocument {
@@ -25,11 +27,17 @@ pub struct JwksDocument {
     pub cache_control: HeaderValue,
 }
 
+/// RFC 7517 §5, with the members of each key in the order in which the JWK writes them.
+#[derive(Serialize)]
+pub(crate) struct PublicKeys<'a> {
+    pub(crate) keys: Vec<&'a PublicJwk>,
+}
+
 impl JwksDocument {
     /// Writes the public halves of `published`, in that order.
     pub(super) fn build(published: &[&KeyRecord], policy: &RotationPolicy) -> Self {
-        let keys: Vec<_> = published.iter().map(|record| &record.jwk).collect();
-        let body = serde_json::to_vec(&serde_json::json!({ "keys": keys })).expect("a JWK is plain strings");
+        let keys = published.iter().map(|record| &record.jwk).collect();
+        let body = serde_json::to_vec(&PublicKeys { keys }).expect("a JWK is plain strings");
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         let gzipped = encoder.write_all(&body).and_then(|()| encoder.finish()).expect("a Vec takes every byte");
         let name = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &body).as_ref()[..16]);

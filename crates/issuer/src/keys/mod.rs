@@ -26,6 +26,7 @@ use signature::Signer as _;
 use tracing::info;
 
 pub use jwks::JwksDocument;
+pub(crate) use jwks::PublicKeys;
 use material::{MaterialError, SigningKey};
 use seal::{KeyEncryptionKey, SealError};
 
