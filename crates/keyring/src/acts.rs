@@ -119,8 +119,8 @@ const NEVER_SEEN: &str =
 impl Keyring {
     /// Withdraws a key for good: it is out of the JWKS and never signs again. If it signed, the standby does from the same instant.
     ///
-    /// `revoked_at` and the standby's `sign_from` lie `clock_skew` before `now` where the ring allows it, so that a
-    /// replica whose clock is behind obeys as soon as it reads the rows.
+    /// The standby's `sign_from` lies `clock_skew` before `now` where the ring allows it, so that a replica whose clock is
+    /// behind has a signer as soon as it reads the rows.
     ///
     /// # Errors
     /// Every [`RevokeError`].
@@ -130,16 +130,14 @@ impl Keyring {
             return Err(RevokeError::AlreadyRevoked { kid: kid.to_owned(), at });
         }
         let phase = self.phase(key, now);
-        // A key that took over must be seen to have done so, whatever its neighbours did: hence its own ring of one.
-        let at = emergency_start(policy, std::slice::from_ref(key), now);
-        let mut steps = vec![Step::Revoke { kid: kid.to_owned(), revoked_at: at }];
+        let mut steps = vec![Step::Revoke { kid: kid.to_owned(), revoked_at: now }];
         let refuses_tokens_until = match phase {
             Phase::Signing => Some(now + key.max_ttl),
             Phase::Retiring => self.superseded_at(key).map(|at| at + key.max_ttl),
             _ => None,
         };
         let (signs_next, may_stumble) = match phase {
-            Phase::Signing => self.take_over(key, policy, at, now, &mut steps),
+            Phase::Signing => self.take_over(key.alg, policy, now, &mut steps),
             _ => (WhoSigns::Unchanged, None),
         };
         Ok(Revocation { steps, signs_next, refuses_tokens_until, may_stumble })
@@ -193,16 +191,16 @@ impl Keyring {
         })
     }
 
-    /// The standby signs in place of `revoked` from `at`, and the key after it becomes the standby.
+    /// The standby signs at once, and the key after it becomes the standby.
     fn take_over(
         &self,
-        revoked: &KeyRecord,
+        alg: Algorithm,
         policy: &RotationPolicy,
-        at: Timestamp,
         now: Timestamp,
         steps: &mut Vec<Step>,
     ) -> (WhoSigns, Option<MayStumble>) {
-        let mut upcoming = self.upcoming(revoked.alg, now);
+        let at = emergency_start(policy, self.ring(alg), now);
+        let mut upcoming = self.upcoming(alg, now);
         let Some(standby) = upcoming.next() else {
             return (WhoSigns::Replacement, may_stumble(now, now + policy.announce()));
         };
@@ -220,7 +218,7 @@ impl Keyring {
 
     /// The keys that have not started to sign, in order.
     fn upcoming(&self, alg: Algorithm, now: Timestamp) -> impl Iterator<Item = &KeyRecord> {
-        self.ring(alg).iter().filter(move |key| !key.is_revoked(now) && key.sign_from > now)
+        self.ring(alg).iter().filter(move |key| !key.is_revoked() && key.sign_from > now)
     }
 }
 

@@ -12,9 +12,10 @@ const LEAST_MEMORY: Duration = Duration::from_secs(3_600);
 
 /// One change to the rows.
 ///
-/// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. Every other step is applied only if
-/// the row still holds what it was planned from; otherwise another replica or an operator was faster, and the next plan
-/// starts from what they wrote.
+/// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. A step that moves `publish_at` or
+/// `sign_from` is applied only while both are what it was planned from and the key is not revoked; otherwise another
+/// replica or an operator was faster, and the next plan starts from what they wrote. A raise never lowers. One plan may
+/// both move and raise a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Generate a key and insert its row.
@@ -141,7 +142,7 @@ impl Keyring {
     /// signing at once where the issuer has no keys at all.
     pub fn append(&self, policy: &RotationPolicy, alg: Algorithm, now: Timestamp) -> Step {
         let serial = self.ring(alg).last().map_or(1, |key| key.serial + 1);
-        let last = self.ring(alg).iter().rev().find(|key| !key.is_revoked(now));
+        let last = self.ring(alg).iter().rev().find(|key| !key.is_revoked());
         let key = match last {
             Some(last) => successor(policy, serial, last.sign_from, now),
             None => self.first(policy, alg, serial, now),
@@ -159,7 +160,7 @@ impl Keyring {
     ) {
         let ring = self.ring(alg);
         let mut next_serial = ring.last().map_or(1, |key| key.serial + 1);
-        let mut live: Vec<Planned> = ring.iter().filter(|key| !key.is_revoked(now)).map(Planned::from).collect();
+        let mut live: Vec<Planned> = ring.iter().filter(|key| !key.is_revoked()).map(Planned::from).collect();
 
         if configured && self.is_stranded(alg, now) {
             let at = emergency_start(policy, ring, now);
@@ -215,7 +216,7 @@ impl Keyring {
         let ring = self.ring(alg);
         let signer = self.signer(alg, now).filter(|key| key.has_private);
         let has_signed = ring.iter().any(|key| key.sign_from <= now);
-        let all_revoked = ring.iter().all(|key| key.is_revoked(now));
+        let all_revoked = ring.iter().all(|key| key.is_revoked());
         !ring.is_empty() && signer.is_none() && (has_signed || all_revoked)
     }
 
@@ -235,12 +236,15 @@ impl Keyring {
     fn plan_upkeep(&self, policy: &RotationPolicy, alg: Algorithm, now: Timestamp, steps: &mut Vec<Step>) {
         let ring = self.ring(alg);
         let memory = LEAST_MEMORY.max(3 * policy.slots().smallest_gap());
-        // Oldest first and without holes: a row tells when those before it were superseded. The last one tells the next
-        // serial.
+        // Oldest first and without holes: a row tells when those before it were superseded. Never the last one, which
+        // tells the next serial, nor one whose successor is young and may not be known everywhere.
         let deletable = ring
             .iter()
-            .take(ring.len().saturating_sub(1))
-            .take_while(|key| self.gone_at(key).is_some_and(|at| at + memory <= now))
+            .zip(ring.iter().skip(1))
+            .take_while(|(key, next)| {
+                let forgotten = |at: Timestamp| at + memory <= now;
+                forgotten(next.sign_from) && self.gone_at(key).is_some_and(forgotten)
+            })
             .count();
         let (deleted, kept) = ring.split_at(deletable);
         for key in kept {
@@ -273,14 +277,13 @@ impl From<&KeyRecord> for Planned {
     }
 }
 
-/// The instant from which an emergency counts.
+/// From when a key signs that takes over at once.
 ///
-/// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then obeys as soon as it
-/// reads the row. Always after the last key that took over, or its predecessor would seem never to have been superseded.
+/// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then has a signer as soon
+/// as it reads the row. Never before the key it replaces, or the one before that would have been superseded sooner than it was.
 pub(crate) fn emergency_start(policy: &RotationPolicy, ring: &[KeyRecord], now: Timestamp) -> Timestamp {
-    let skewed = now - policy.clock_skew();
-    let last_start = ring.iter().filter(|key| key.took_over()).map(|key| key.sign_from).filter(|&at| at <= now).max();
-    last_start.map_or(skewed, |at| skewed.max(at + Duration::from_secs(1)).min(now))
+    let starts = ring.iter().filter(|key| key.took_over()).map(|key| key.sign_from);
+    starts.filter(|&at| at <= now).fold(now - policy.clock_skew(), Timestamp::max)
 }
 
 /// Published when its predecessor starts to sign, or now where that is past.

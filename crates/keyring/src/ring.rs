@@ -32,7 +32,7 @@ pub struct KeyRecord {
     pub max_ttl: Duration,
     /// The skew its removal allows for.
     pub clock_skew: Duration,
-    /// When an operator withdrew it.
+    /// When an operator withdrew it; never in the future.
     pub revoked_at: Option<Timestamp>,
     /// Whether the database still holds its private half.
     pub has_private: bool,
@@ -61,13 +61,23 @@ pub enum Phase {
 pub struct Keyring {
     /// Ordered by algorithm, then serial.
     keys: Vec<KeyRecord>,
+    /// When each of them is superseded, which the rows decide without a clock.
+    superseded: Vec<Option<Timestamp>>,
 }
 
 impl Keyring {
     /// The rings made of these rows, in whatever order they come.
     pub fn new(mut keys: Vec<KeyRecord>) -> Self {
         keys.sort_by_key(|key| (key.alg, key.serial));
-        Self { keys }
+        let mut superseded = vec![None; keys.len()];
+        let mut next: Option<(Algorithm, Timestamp)> = None;
+        for (key, superseded) in keys.iter().zip(&mut superseded).rev() {
+            let later = next.filter(|(alg, _)| *alg == key.alg).map(|(_, at)| at);
+            *superseded = later;
+            let own = key.took_over().then_some(key.sign_from);
+            next = own.into_iter().chain(later).min().map(|at| (key.alg, at));
+        }
+        Self { keys, superseded }
     }
 
     /// Every row, by algorithm, then serial.
@@ -87,7 +97,7 @@ impl Keyring {
 
     /// Where this key is in its life.
     pub fn phase(&self, key: &KeyRecord, now: Timestamp) -> Phase {
-        if key.is_revoked(now) {
+        if key.is_revoked() {
             Phase::Revoked
         } else if self.superseded_at(key).is_some_and(|at| at <= now) {
             if self.remove_at(key).is_some_and(|at| at <= now) { Phase::Removed } else { Phase::Retiring }
@@ -122,10 +132,16 @@ impl Keyring {
         }
         let mut published = Vec::new();
         for ring in rings.into_iter().map(|alg| self.ring(alg)) {
-            let of = |phase| ring.iter().filter(move |key| key.publish_at <= now && self.phase(key, now) == phase);
+            let shown: Vec<_> = ring.iter().filter(|key| self.is_published(key, now)).collect();
+            let of = |wanted| shown.iter().copied().filter(move |key| self.phase(key, now) == wanted);
             published.extend(of(Phase::Signing).chain(of(Phase::Standby)).chain(of(Phase::Retiring).rev()));
         }
         published
+    }
+
+    /// Whether this key is in the JWKS.
+    pub fn is_published(&self, key: &KeyRecord, now: Timestamp) -> bool {
+        key.publish_at <= now && matches!(self.phase(key, now), Phase::Signing | Phase::Standby | Phase::Retiring)
     }
 
     /// The next instant after `now` at which a signer or the published set changes, if the rows stay as they are. What was
@@ -134,7 +150,7 @@ impl Keyring {
         let mut instants: Vec<Timestamp> = self
             .keys
             .iter()
-            .flat_map(|key| [Some(key.publish_at), Some(key.sign_from), self.remove_at(key), key.revoked_at])
+            .flat_map(|key| [Some(key.publish_at), Some(key.sign_from), self.remove_at(key)])
             .flatten()
             .filter(|&at| at > now)
             .collect();
@@ -150,11 +166,8 @@ impl Keyring {
     ///
     /// A successor that was revoked before its time never took over.
     pub fn superseded_at(&self, key: &KeyRecord) -> Option<Timestamp> {
-        self.ring(key.alg)
-            .iter()
-            .filter(|other| other.serial > key.serial && other.took_over())
-            .map(|other| other.sign_from)
-            .min()
+        let index = self.keys.binary_search_by_key(&(key.alg, key.serial), |key| (key.alg, key.serial)).ok()?;
+        self.superseded[index]
     }
 
     /// When a key leaves the JWKS by the timetable; `None` while no successor exists.
@@ -170,9 +183,10 @@ impl Keyring {
 }
 
 impl KeyRecord {
-    /// Whether an operator has withdrawn it by `now`.
-    pub fn is_revoked(&self, now: Timestamp) -> bool {
-        self.revoked_at.is_some_and(|at| at <= now)
+    /// Whether an operator has withdrawn it. This counts from the moment the row is read, whatever the reader's clock says:
+    /// a replica that is behind must not go on signing for as long as it is behind.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked_at.is_some()
     }
 
     /// Whether it takes over when its time comes, which a key does not that was revoked before.

@@ -46,7 +46,7 @@ impl Keyring {
         let mut events = Vec::new();
         for alg in self.algorithms() {
             let planned_start = self.planned(policy, algorithms, alg, now).first().map(|key| key.sign_from);
-            for key in self.ring(alg).iter().filter(|key| !key.is_revoked(now)) {
+            for key in self.ring(alg).iter().filter(|key| !key.is_revoked()) {
                 let superseded_at = self.superseded_at(key).or(planned_start);
                 let life = Life {
                     alg,
@@ -88,7 +88,7 @@ impl Keyring {
         now: Timestamp,
     ) -> Vec<PlannedKey> {
         let ring = self.ring(alg);
-        let last_live: Option<&KeyRecord> = ring.iter().rev().find(|key| !key.is_revoked(now));
+        let last_live: Option<&KeyRecord> = ring.iter().rev().find(|key| !key.is_revoked());
         let (Some(last), Some(newest), true) = (last_live, ring.last(), algorithms.contains(&alg)) else {
             return Vec::new();
         };

@@ -156,7 +156,7 @@ fn draw_settings(dice: &mut Dice, weakness: Weakness) -> RotationSettings {
         clock_skew: duration(clock_skew),
         poll: duration(poll),
         max_staleness: max_staleness.map(duration),
-        max_token_ttl: duration(dice.between(1, ttl)),
+        max_token_ttl: duration(dice.between(1, ttl.min(4 * interval))),
     };
     if weakness == Weakness::None && dice.chance(15) {
         let expressions =
@@ -273,8 +273,8 @@ impl History {
         let replica = &self.replicas[replica];
         let (since, state) = replica.state(at);
         let seen = |started: i64, at: i64| {
-            let visible = |&(version, &sees): &(usize, &i64)| self.versions[version].0 <= started || sees <= at;
-            replica.sees.iter().enumerate().filter(visible).map(|(version, _)| version).last()
+            let written = self.versions.partition_point(|(written, _)| *written <= at);
+            (0..written).rev().find(|&version| self.versions[version].0 <= started || replica.sees[version] <= at)
         };
         match state {
             State::Down => None,
@@ -289,31 +289,34 @@ impl History {
         }
     }
 
+    fn newest(&self) -> &Keyring {
+        &self.versions.last().expect("there is a first").1
+    }
+
     fn signer(&self, replica: usize, alg: Algorithm, at: i64) -> Option<&KeyRecord> {
         let (keyring, staleness) = self.view(replica, at)?;
         let fresh = staleness <= self.reign(at).sign_staleness;
         keyring.signer(alg, self.replicas[replica].time(at)).filter(|_| fresh)
     }
 
-    fn served(&self, replica: usize, at: i64) -> Option<Vec<&KeyRecord>> {
+    /// Whether the set this replica answers with at `at` has the key; `None` where it does not answer.
+    fn serves(&self, replica: usize, kid: &str, at: i64) -> Option<bool> {
         let (keyring, staleness) = self.view(replica, at)?;
         let fresh = staleness < self.reign(at).serve_staleness;
-        fresh.then(|| keyring.published(&self.algorithms, self.replicas[replica].time(at)))
+        let now = self.replicas[replica].time(at);
+        fresh.then(|| keyring.key(kid).is_some_and(|key| keyring.is_published(key, now)))
     }
 
     /// Plans on what the replica knows and writes what the database lets it.
     fn tick(&mut self, replica: usize, at: i64) -> Result<(), String> {
         let Some((view, 0)) = self.view(replica, at) else { return Ok(()) };
+        let knows_all = std::ptr::eq(view, self.newest());
         let view = view.clone();
         let now = self.replicas[replica].time(at);
         let steps = view.plan(&self.reign(at).policy, &self.algorithms, now);
         self.write(&view, &steps, Some(replica), at, now);
-
-        let newest = &self.versions.last().expect("there is a first").1;
-        let knew_all = newest.keys().len() >= view.keys().len()
-            && self.view(replica, at).is_some_and(|(seen, _)| std::ptr::eq(seen, newest));
-        if knew_all && self.replicas.len() == 1 {
-            let again = newest.plan(&self.reign(at).policy, &self.algorithms, now);
+        if knows_all {
+            let again = self.newest().plan(&self.reign(at).policy, &self.algorithms, now);
             if !again.is_empty() {
                 return Err(format!("planning twice at {now} gives {again:?} after {steps:?}"));
             }
@@ -323,7 +326,7 @@ impl History {
 
     /// The database's rules: `(alg, serial)` is unique, and a row changes only if it still is what the writer saw.
     fn write(&mut self, view: &Keyring, steps: &[Step], writer: Option<usize>, at: i64, now: Timestamp) {
-        let mut rows = self.versions.last().expect("there is a first").1.keys().to_vec();
+        let mut rows = self.newest().keys().to_vec();
         let mut changed = false;
         for step in steps {
             if let Step::Create { alg, serial, publish_at, sign_from, max_ttl, clock_skew, .. } = step {
@@ -352,10 +355,13 @@ impl History {
             }
             let kid = step.kid().expect("every other step names its key");
             let Some(index) = rows.iter().position(|row| row.kid == kid) else { continue };
-            if !view.key(kid).is_some_and(|seen| same(seen, &rows[index])) && writer.is_some() {
+            if !view.key(kid).is_some_and(|seen| untouched(step, seen, &rows[index])) {
                 continue;
             }
             changed = true;
+            if matches!(step, Step::BringForward { .. }) && writer.is_some() {
+                self.stumbles.insert(kid.to_owned(), at + 2 * seconds(self.reign(at).policy.announce()));
+            }
             if matches!(step, Step::Delete { .. }) {
                 rows.remove(index);
             } else {
@@ -403,7 +409,7 @@ impl History {
         let policy = &self.reign(at).policy;
         let ahead = seconds(policy.prepare_ahead());
         let gap = seconds(policy.slots().smallest_gap()).min(40 * 86_400);
-        let keyring = &self.versions.last().expect("there is a first").1;
+        let keyring = self.newest();
         let mut due: Vec<i64> = Vec::new();
         for key in keyring.keys() {
             due.extend([key.sign_from.as_unix() - ahead, key.publish_at.as_unix(), key.sign_from.as_unix()]);
@@ -462,7 +468,7 @@ impl History {
     /// An operator's command, which reads the database itself.
     fn act(&mut self, at: i64, replica: usize) -> Result<(), String> {
         let now = self.replicas[replica].time(at);
-        let keyring = self.versions.last().expect("there is a first").1.clone();
+        let keyring = self.newest().clone();
         let alg = self.algorithms[0];
         let policy = self.reign(at).policy.clone();
         self.acted = true;
@@ -549,7 +555,8 @@ impl History {
                     }
                 }
             }
-            self.judge_sets(start + self.dice.between(-self.true_skew, self.true_skew + 5))?;
+            let near = start + self.dice.between(-self.true_skew, self.true_skew + 5);
+            self.judge_sets(near)?;
         }
         Ok(())
     }
@@ -567,12 +574,11 @@ impl History {
             return Ok(());
         }
         let reign = self.reign(at);
-        let (skew, ttl) = (reign.skew.min(self.true_skew), reign.ttl);
-        let expires = self.replicas[replica].time(at).as_unix() + ttl;
+        let expires = self.replicas[replica].time(at).as_unix() + reign.ttl;
+        // The verifier lags the fastest clock the fleet may have by twice the skew, and is lenient by once.
+        let lag = self.true_skew + self.true_skew / 2;
+        let last = expires - 1 + lag + reign.skew;
         for publisher in 0..self.replicas.len() {
-            // A verifier that lags this publisher by twice the skew, and is lenient by once.
-            let error = self.replicas[publisher].time(expires).as_unix() - expires;
-            let last = expires - 1 + 3 * skew - error;
             for used in [at, self.dice.between(at, last.max(at)), last] {
                 if self.revoked.get(&key.kid).is_some_and(|&revoked| used >= revoked) {
                     continue;
@@ -583,21 +589,19 @@ impl History {
                     if served + self.reign(served).cached_at_most < used {
                         continue;
                     }
-                    let Some(set) = self.served(publisher, served) else { continue };
-                    let found = set.iter().any(|published| published.kid == key.kid);
-                    self.checks += 1;
+                    let Some(found) = self.serves(publisher, &key.kid, served) else { continue };
                     if !found {
                         return Err(format!(
-                            "a token of {} signed at {at} (+{}) by replica {replica}, expiring at +{}, is refused at +{} \
-                             with the set replica {publisher} served at +{}: {:?}",
+                            "a token of {} signed at +{} by replica {replica}, expiring at +{}, is refused at +{} with \
+                             the set replica {publisher} served at +{}",
                             key.kid,
                             at - START,
                             expires - START,
                             used - START,
                             served - START,
-                            set.iter().map(|key| &key.kid).collect::<Vec<_>>(),
                         ));
                     }
+                    self.checks += 1;
                 }
             }
         }
@@ -631,7 +635,7 @@ impl History {
             let mut kids: Vec<&str> = set.iter().map(|key| key.kid.as_str()).collect();
             kids.sort_unstable();
             kids.dedup();
-            if kids.len() != set.len() || set.iter().any(|key| key.is_revoked(now)) {
+            if kids.len() != set.len() || set.iter().any(|key| key.is_revoked()) {
                 return Err(format!("the set at +{} has a revoked key or one twice", at - START));
             }
             if self.acted || self.reigns.len() > 1 {
@@ -657,10 +661,16 @@ impl History {
     }
 }
 
-fn same(a: &KeyRecord, b: &KeyRecord) -> bool {
-    let facts =
-        |key: &KeyRecord| (key.publish_at, key.sign_from, key.max_ttl, key.clock_skew, key.revoked_at, key.has_private);
-    facts(a) == facts(b)
+/// Whether what the step changes is still as its planner saw it.
+fn untouched(step: &Step, seen: &KeyRecord, row: &KeyRecord) -> bool {
+    match step {
+        Step::PublishEarlier { .. } | Step::BringForward { .. } | Step::Postpone { .. } => {
+            (seen.publish_at, seen.sign_from, seen.revoked_at) == (row.publish_at, row.sign_from, row.revoked_at)
+        }
+        Step::Raise { .. } => (seen.max_ttl, seen.clock_skew) == (row.max_ttl, row.clock_skew),
+        Step::Revoke { .. } => row.revoked_at.is_none(),
+        Step::Create { .. } | Step::DestroyPrivate { .. } | Step::Delete { .. } => true,
+    }
 }
 
 fn live_through(seed: u64, weakness: Weakness) -> Result<Tally, String> {
