@@ -148,7 +148,7 @@ impl App {
         let ring = Ring::open(&config, &edges, WhenMissing::Create).await?;
         ring.rotator.prepare().await?;
         if !config.issuer.is_loopback() {
-            refuse_example_keys(&ring.keys, edges.clock.as_ref())?;
+            refuse_example_keys(&ring.keys)?;
         }
         let registry = read_registry(&config, &ring.store).await?;
         Ok(Arc::new(Self {
@@ -240,6 +240,12 @@ impl App {
         }
     }
 
+    /// What prepares the next keys.
+    #[cfg(test)]
+    pub(crate) fn rotator(&self) -> &Rotator {
+        &self.rotator
+    }
+
     /// What Prometheus reads.
     pub(crate) fn render_metrics(&self) -> String {
         let (now, policy) = (self.clock.now(), &self.config.keys.rotation);
@@ -286,10 +292,9 @@ impl Listeners {
     }
 }
 
-fn refuse_example_keys(keys: &Keys, clock: &dyn Clock) -> Result<(), StartError> {
-    let now = clock.now();
+fn refuse_example_keys(keys: &Keys) -> Result<(), StartError> {
     let found = keys.with_ring(|ring| {
-        let mut usable = ring.keys().iter().filter(|key| key.has_private && !key.is_revoked(now));
+        let mut usable = ring.keys().iter().filter(|key| key.has_private && !key.is_revoked());
         usable.find(|key| example::is_example(&key.kid)).map(|key| key.kid.clone())
     });
     found.map_or(Ok(()), |kid| Err(StartError::ExampleKey(kid)))

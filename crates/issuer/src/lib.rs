@@ -26,6 +26,8 @@ mod outgoing;
 pub mod registry;
 pub mod shutdown;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 
 /// An error with all its causes, for a log line or a terminal.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -3,6 +3,8 @@
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -254,7 +254,7 @@ impl Keys {
     }
 
     fn no_signer(&self, view: &View, alg: Algorithm, now: Timestamp) -> SignError {
-        let ring = view.rows.ring.keys().iter().filter(|key| key.alg == alg && !key.is_revoked(now));
+        let ring = view.rows.ring.keys().iter().filter(|key| key.alg == alg && !key.is_revoked());
         match ring.map(|key| key.sign_from).filter(|&from| from > now).min() {
             Some(from) => SignError::NotYet { alg, from },
             None => SignError::NoKey(alg),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{Any, AnyPool, Executor, Row, SqlSafeStr, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr, Transaction};
 
 pub use clients::ClientInsert;
 pub use keys::{KeyChange, KeysApplied, NewKey, StoredKey};
@@ -148,6 +148,7 @@ impl Store {
         let shown = path.as_ref().map_or_else(|| url.to_owned(), |file| file.display().to_string());
         let options = AnyConnectOptions::from_str(&with_create(url))
             .map_err(|source| StoreError::Open { path: shown.clone(), source })?;
+        refuse_damage(&options).await.map_err(|source| open_error(&shown, source))?;
         let writer = pool(1).connect_with(options.clone()).await.map_err(|source| open_error(&shown, source))?;
         let readers = pool(2).connect_lazy_with(options);
         let store = Self { path: shown, writer, readers };
@@ -230,6 +231,13 @@ async fn raise_generation(transaction: &mut Transaction<'static, Any>, subject: 
         .await
         .map_err(StoreError::query("count a change"))?;
     Ok(())
+}
+
+/// Reads the head of the file on a connection of its own, because a pool tries for seconds what fails at once.
+async fn refuse_damage(options: &AnyConnectOptions) -> Result<(), sqlx::Error> {
+    let mut connection = AnyConnection::connect_with(options).await?;
+    connection.execute("PRAGMA schema_version").await?;
+    connection.close().await
 }
 
 fn pool(connections: u32) -> AnyPoolOptions {
