@@ -84,9 +84,10 @@ struct Script {
     in_flight: usize,
     most_in_flight: usize,
     answered: usize,
+    last_good: Option<Instant>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// This document, with `max-age` in seconds.
     Document(Bytes, u64),
@@ -135,6 +136,11 @@ impl ScriptedIssuer {
         self.edit(|script| script.answered)
     }
 
+    /// When the newest fetch began that was answered with keys, or that the keys it knows are current.
+    pub(crate) fn last_good(&self) -> Option<Instant> {
+        self.edit(|script| script.last_good)
+    }
+
     pub(crate) fn most_in_flight(&self) -> usize {
         self.edit(|script| script.most_in_flight)
     }
@@ -158,8 +164,9 @@ impl FetchKeys for ScriptedIssuer {
             }
         }
         Box::pin(async move {
+            let asked_at = Instant::now();
             let mut answer = self.edit(|script| {
-                script.fetches.push(Fetch { at: Instant::now(), etag: etag.map(str::to_owned) });
+                script.fetches.push(Fetch { at: asked_at, etag: etag.map(str::to_owned) });
                 script.in_flight += 1;
                 script.most_in_flight = script.most_in_flight.max(script.in_flight);
                 script.answer.clone().expect("the script has an answer")
@@ -179,7 +186,15 @@ impl FetchKeys for ScriptedIssuer {
                 Answer::Panic => panic!("the script says so"),
                 Answer::Silence | Answer::After(..) => std::future::pending().await,
             };
-            self.edit(|script| script.answered += 1);
+            let is_good = match &answer {
+                Ok(Fetched::Document { body, .. }) => KeySet::parse(body).is_ok_and(|set| !set.is_empty()),
+                Ok(Fetched::NotModified { .. }) => etag.is_some(),
+                Err(_) => false,
+            };
+            self.edit(|script| {
+                script.answered += 1;
+                script.last_good = script.last_good.max(Some(asked_at).filter(|_| is_good));
+            });
             answer
         })
     }

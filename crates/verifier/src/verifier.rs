@@ -1,5 +1,6 @@
 //! The verifier: a policy, a cached key set, and the verdict.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -314,6 +315,13 @@ fn user_agent(name: Option<&str>) -> Result<HeaderValue, BuildError> {
         return Err(refuse());
     }
     HeaderValue::try_from(format!("{PRODUCT} ({name})")).map_err(|_| refuse())
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let issuer = self.policy().issuer();
+        f.debug_struct("Verifier").field("issuer", &issuer).field("health", &self.health()).finish_non_exhaustive()
+    }
 }
 
 /// The clock that claims are compared with; ages of the cache are measured by tokio's, which does not jump.

@@ -380,6 +380,53 @@ mod finding_the_keys {
     }
 }
 
+mod end_to_end {
+    use keywheel_jose::{AccessTokenClaims, Policy};
+
+    use super::*;
+    use crate::fixtures::{AUDIENCE, ISSUED_AT, Signer, key_set};
+    use crate::{Verifier, VerifyError};
+
+    fn verifier(server: &Server) -> Verifier {
+        let builder = Verifier::builder(Policy::access_token(&server.base, AUDIENCE)).name("payments");
+        builder.build().expect("a loopback issuer")
+    }
+
+    fn token(server: &Server) -> String {
+        Signer::new("a").token_with(serde_json::json!({"iss": server.base}))
+    }
+
+    #[tokio::test]
+    async fn a_token_is_verified_with_keys_found_by_discovery() {
+        let server = Server::start(|request, base| match request.uri().path() {
+            "/jwks" => reply(200, key_set(&[&Signer::new("a")])),
+            _ => discovery(base, &format!("{base}/jwks")),
+        })
+        .await;
+        let verifier = verifier(&server);
+
+        let verified = verifier.verify_at::<AccessTokenClaims>(&token(&server), ISSUED_AT).await;
+
+        assert_eq!(verified.expect("it holds").claims().sub, "alice");
+        let user_agent = concat!("keywheel-verifier/", env!("CARGO_PKG_VERSION"), " (payments)");
+        assert_eq!(server.last_header(header::USER_AGENT).as_deref(), Some(user_agent));
+    }
+
+    #[tokio::test]
+    async fn a_maintenance_page_is_no_key_set() {
+        let server = Server::start(|request, base| match request.uri().path() {
+            "/jwks" => with_header(reply(200, "<!doctype html><p>Back soon"), header::CONTENT_TYPE, "text/html"),
+            _ => discovery(base, &format!("{base}/jwks")),
+        })
+        .await;
+
+        let verdict = verifier(&server).verify_at::<AccessTokenClaims>(&token(&server), ISSUED_AT).await;
+
+        assert!(matches!(verdict, Err(VerifyError::KeysUnavailable { .. })), "{verdict:?}");
+        assert_eq!(server.paths().last().map(String::as_str), Some("/jwks"));
+    }
+}
+
 mod tls {
     use super::*;
 

@@ -529,6 +529,20 @@ mod unknown_kids {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_search_that_fails_does_not_move_the_schedule() {
+        let issuer = ScriptedIssuer::default();
+        issuer.answers(Answer::Document(key_set(&[&Signer::new("a")]), 3600));
+        let verifier = ready(&issuer, Limits::default()).await;
+        issuer.answers(Answer::Down);
+        pass(seconds(6)).await;
+        assert!(is_unknown_kid(&verify(&verifier, &Signer::new("invented").token()).await));
+
+        pass(seconds(600)).await;
+
+        assert_eq!(issuer.fetch_count(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn at_most_one_fetch_is_in_flight_for_each_lane() {
         let signer = Signer::new("a");
         let issuer = ScriptedIssuer::default();
@@ -635,6 +649,64 @@ mod answers {
         pass(seconds(60)).await;
 
         assert!(matches!(verifier.health(), Health::Ok { .. }), "{:?}", verifier.health());
+    }
+}
+
+mod whatever_happens {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the issuer does for a while, and whether somebody invents a `kid` meanwhile.
+    fn step() -> impl Strategy<Value = (Answer, Duration, bool)> {
+        let known = key_set(&[&Signer::new("a")]);
+        let answer = prop_oneof![
+            (0..40_u64).prop_map(move |max_age| Answer::Document(known.clone(), max_age)),
+            (0..40_u64).prop_map(Answer::NotModified),
+            Just(Answer::Document("<html>".into(), 60)),
+            Just(Answer::Document(r#"{"keys":[]}"#.into(), 60)),
+            Just(Answer::Down),
+            Just(Answer::Silence),
+            Just(Answer::Panic),
+        ];
+        let late = (answer, 0..25_000_u64).prop_map(|(answer, late)| match late {
+            0..10_000 => answer,
+            late => Answer::After(Duration::from_millis(late - 10_000), Box::new(answer)),
+        });
+        (late, (1..40_000_u64).prop_map(Duration::from_millis), any::<bool>())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn keys_are_used_exactly_as_long_as_they_are_trusted(steps in vec(step(), 1..30)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.expect("a runtime").block_on(async {
+                let limits = Limits { freshness_ceiling: seconds(30), freshness_default: seconds(30), trusted: seconds(60), ..Limits::default() };
+                let issuer = ScriptedIssuer::default();
+                issuer.answers(Answer::Down);
+                let verifier = start_with(&issuer, limits);
+                let (good, invented) = (Signer::new("a").token(), Signer::new("invented").token());
+
+                for (answer, pause, somebody_invents) in steps {
+                    issuer.answers(answer);
+                    if somebody_invents {
+                        verify_now(&verifier, &invented).expect_err("nobody has this key");
+                    }
+                    pass(pause).await;
+
+                    let trusted = issuer.last_good().is_some_and(|asked_at| asked_at.elapsed() < seconds(60));
+                    let verdict = verify_now(&verifier, &good);
+                    match trusted {
+                        true => assert_eq!(verdict, Ok(())),
+                        false => assert!(is_unavailable(&verdict), "{verdict:?}"),
+                    }
+                    assert!(issuer.most_in_flight() <= 2);
+                }
+            });
+        }
     }
 }
 
