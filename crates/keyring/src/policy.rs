@@ -101,32 +101,27 @@ pub struct RotationPolicy {
 }
 
 impl RotationPolicy {
-    /// Checks the settings against each other.
+    /// Checks the settings by themselves and against each other.
     ///
     /// # Errors
-    /// Every [`Violation`], never only the first. Durations that are out of range by themselves are reported alone, since
-    /// sums of them would mean nothing.
-    pub fn new(settings: RotationSettings) -> Result<Self, Vec<Violation>> {
-        let mut violations = ranges(&settings);
+    /// Every [`Violation`], never only the first. A setting that is out of range by itself is held against the others as if
+    /// it had been mended.
+    pub fn new(mut settings: RotationSettings) -> Result<Self, Vec<Violation>> {
+        let mut violations = mend_ranges(&mut settings);
         let (rotate_setting, slots) = match &settings.rotate {
-            RotateEvery::Interval(interval) => ("rotate_every", Ok(Slots::every(*interval))),
-            RotateEvery::Cron(text) => ("rotate_at", Slots::cron(text)),
-        };
-        let slots = match slots {
-            Ok(slots) => slots,
-            Err(error) => {
-                let RotateEvery::Cron(text) = &settings.rotate else { unreachable!("an interval is always a slot") };
-                violations.push(Violation {
-                    setting: rotate_setting,
-                    message: format!("{rotate_setting} = {text:?} {error}"),
-                    remedy: None,
+            RotateEvery::Interval(interval) => ("rotate_every", Slots::every(*interval)),
+            RotateEvery::Cron(text) => {
+                let slots = Slots::cron(text).unwrap_or_else(|error| {
+                    violations.push(Violation {
+                        setting: "rotate_at",
+                        message: format!("rotate_at = {text:?} {error}"),
+                        remedy: None,
+                    });
+                    Slots::every(2 * LONGEST)
                 });
-                return Err(violations);
+                ("rotate_at", slots)
             }
         };
-        if !violations.is_empty() {
-            return Err(violations);
-        }
         let explicit_staleness = settings.max_staleness.is_some();
         let policy = Self::unchecked(settings, slots);
         policy.check_announce(&mut violations);
@@ -372,49 +367,272 @@ impl RotationPolicy {
     }
 }
 
-/// What can be said of each duration by itself: whole seconds, not absurdly long, not zero where zero means nothing.
-fn ranges(settings: &RotationSettings) -> Vec<Violation> {
-    let interval = match settings.rotate {
+/// What can be said of each duration by itself: whole seconds, not absurdly long, not zero where zero means nothing. Each
+/// is mended, so that the sums of the inequalities mean something.
+fn mend_ranges(settings: &mut RotationSettings) -> Vec<Violation> {
+    let interval = match &mut settings.rotate {
         RotateEvery::Interval(interval) => Some(interval),
         RotateEvery::Cron(_) => None,
     };
     let rows = [
         ("rotate_every", interval, SECOND),
-        ("announce", Some(settings.announce), Duration::ZERO),
-        ("jwks_max_age", Some(settings.jwks_max_age), SECOND),
-        ("jwks_shared_max_age", settings.jwks_shared_max_age, Duration::ZERO),
-        ("clock_skew", Some(settings.clock_skew), Duration::ZERO),
-        ("poll", Some(settings.poll), SECOND),
-        ("max_staleness", settings.max_staleness, Duration::ZERO),
-        ("max_token_ttl", Some(settings.max_token_ttl), SECOND),
+        ("announce", Some(&mut settings.announce), Duration::ZERO),
+        ("jwks_max_age", Some(&mut settings.jwks_max_age), SECOND),
+        ("jwks_shared_max_age", settings.jwks_shared_max_age.as_mut(), Duration::ZERO),
+        ("clock_skew", Some(&mut settings.clock_skew), Duration::ZERO),
+        ("poll", Some(&mut settings.poll), SECOND),
+        ("max_staleness", settings.max_staleness.as_mut(), Duration::ZERO),
+        ("max_token_ttl", Some(&mut settings.max_token_ttl), SECOND),
     ];
     let mut violations = Vec::new();
     for (setting, value, least) in rows {
         let Some(value) = value else { continue };
-        let shown = format_duration(value);
-        let (message, remedy) = if value < least {
-            (format!("{setting} = \"{shown}\" is too short: it must be at least 1s"), SECOND)
-        } else if value > LONGEST {
-            (
-                format!(
-                    "{setting} = \"{shown}\" is too long: it must be at most {} (ten years)",
-                    format_duration(LONGEST)
-                ),
-                LONGEST,
-            )
+        let shown = format_duration(*value);
+        let (message, mended) = if *value > LONGEST {
+            let most = format_duration(LONGEST);
+            (format!("{setting} = \"{shown}\" is too long: it must be at most {most} (ten years)"), LONGEST)
         } else if value.subsec_nanos() != 0 {
             let next = Duration::from_secs(value.as_secs() + 1);
-            (
-                format!(
-                    "{setting} = {value:?} has a fraction: it must be whole seconds, for example {}",
-                    format_duration(next)
-                ),
-                next,
-            )
+            let whole = format_duration(next);
+            (format!("{setting} = {value:?} has a fraction: it must be whole seconds, for example {whole}"), next)
+        } else if *value < least {
+            (format!("{setting} = \"{shown}\" is too short: it must be at least {}", format_duration(least)), least)
         } else {
             continue;
         };
-        violations.push(Violation { setting, message, remedy: Some(format_duration(remedy)) });
+        *value = mended;
+        violations.push(Violation { setting, message, remedy: Some(format_duration(mended)) });
     }
     violations
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::duration::parse_duration;
+
+    fn seconds(text: &str) -> Duration {
+        parse_duration(text).expect("a duration")
+    }
+
+    fn settings() -> RotationSettings {
+        RotationSettings::default()
+    }
+
+    fn policy(settings: RotationSettings) -> RotationPolicy {
+        RotationPolicy::new(settings).expect("a safe policy")
+    }
+
+    /// The one violation of these settings: its setting, message and remedy.
+    fn refused(settings: RotationSettings) -> (&'static str, String, Option<String>) {
+        let violations = RotationPolicy::new(settings).expect_err("an unsafe policy");
+        let [violation] = violations.as_slice() else { panic!("one violation expected: {violations:?}") };
+        (violation.setting, violation.to_string(), violation.remedy.clone())
+    }
+
+    #[test]
+    fn the_defaults_are_safe() {
+        let policy = policy(settings());
+
+        assert_eq!(policy.jwks_shared_max_age(), seconds("30s"));
+        assert_eq!(policy.max_staleness(), seconds("10m"));
+        assert_eq!(policy.retention(), seconds("11m30s"));
+        assert_eq!(policy.prepare_ahead(), seconds("2m"));
+        assert_eq!(policy.max_published_keys(), 3);
+        assert_eq!(policy.jwks_staleness_bound(), seconds("23h54m"));
+    }
+
+    #[test]
+    fn an_announcement_shorter_than_the_caches_is_refused() {
+        let (setting, message, remedy) = refused(RotationSettings { announce: seconds("4s"), ..settings() });
+
+        assert_eq!(setting, "announce");
+        assert_eq!(
+            message,
+            "announce = \"4s\" is too short: it must be at least jwks_max_age (5m) + jwks_shared_max_age (30s) + \
+             replica_convergence (2 × poll = 30s) + clock_skew (30s) = 6m30s"
+        );
+        assert_eq!(remedy.as_deref(), Some("6m30s"));
+    }
+
+    #[test]
+    fn rotations_too_close_for_a_standby_are_refused() {
+        let (setting, message, remedy) =
+            refused(RotationSettings { rotate: RotateEvery::Interval(seconds("1d")), ..settings() });
+
+        assert_eq!(setting, "rotate_every");
+        assert_eq!(
+            message,
+            "rotate_every = \"1d\" is too short: it must be at least announce (1d) + clock_skew (30s) = 1d30s, so that a \
+             standby is always ready"
+        );
+        assert_eq!(remedy.as_deref(), Some("1d30s"));
+    }
+
+    #[test]
+    fn cron_slots_too_close_for_a_standby_are_refused() {
+        let cron = RotateEvery::Cron("0 0 3 * * Sat,Sun".to_owned());
+        let (setting, message, _) = refused(RotationSettings { rotate: cron, ..settings() });
+
+        assert_eq!(setting, "rotate_at");
+        assert_eq!(
+            message,
+            "rotate_at fires too often: two of its instants are 1d apart, and the gap must be at least announce (1d) + \
+             clock_skew (30s) = 1d30s, so that a standby is always ready"
+        );
+    }
+
+    #[test]
+    fn a_cron_expression_that_is_none_is_refused() {
+        let cron = RotateEvery::Cron("0 3 * * Sun".to_owned());
+        let (setting, message, remedy) = refused(RotationSettings { rotate: cron, ..settings() });
+
+        assert_eq!(setting, "rotate_at");
+        assert!(message.starts_with("rotate_at = \"0 3 * * Sun\" has 5 fields, expected 6"), "{message}");
+        assert_eq!(remedy, None);
+    }
+
+    #[test]
+    fn signing_on_rows_older_than_the_announcement_is_refused() {
+        let (setting, message, remedy) = refused(RotationSettings { max_staleness: Some(seconds("1d")), ..settings() });
+
+        assert_eq!(setting, "max_staleness");
+        assert!(message.contains("at most announce (1d) − clock_skew (30s) = 23h59m30s"), "{message}");
+        assert_eq!(remedy.as_deref(), Some("23h59m30s"));
+    }
+
+    #[test]
+    fn a_healthy_replica_must_not_stop_between_two_polls() {
+        let (setting, message, remedy) =
+            refused(RotationSettings { max_staleness: Some(seconds("29s")), ..settings() });
+
+        assert_eq!(setting, "max_staleness");
+        assert!(message.contains("at least replica_convergence (2 × poll = 30s)"), "{message}");
+        assert_eq!(remedy.as_deref(), Some("30s"));
+    }
+
+    #[test]
+    fn durations_of_nothing_are_refused() {
+        let zero = Duration::ZERO;
+        let violations = RotationPolicy::new(RotationSettings {
+            rotate: RotateEvery::Interval(zero),
+            jwks_max_age: zero,
+            poll: zero,
+            max_token_ttl: zero,
+            ..settings()
+        })
+        .expect_err("four zeros");
+
+        let named: Vec<_> = violations.iter().map(|violation| violation.setting).collect();
+        assert_eq!(named, ["rotate_every", "jwks_max_age", "poll", "max_token_ttl", "rotate_every"]);
+        assert_eq!(violations[2].to_string(), "poll = \"0s\" is too short: it must be at least 1s");
+    }
+
+    #[test]
+    fn durations_no_sum_could_hold_are_refused() {
+        let (setting, message, remedy) =
+            refused(RotationSettings { max_token_ttl: Duration::from_secs(u64::MAX), ..settings() });
+
+        assert_eq!(setting, "max_token_ttl");
+        assert!(message.ends_with("is too long: it must be at most 3650d (ten years)"), "{message}");
+        assert_eq!(remedy.as_deref(), Some("3650d"));
+    }
+
+    #[test]
+    fn a_fraction_of_a_second_is_refused() {
+        let (setting, message, remedy) =
+            refused(RotationSettings { clock_skew: Duration::from_millis(1_500), ..settings() });
+
+        assert_eq!(setting, "clock_skew");
+        assert_eq!(message, "clock_skew = 1.5s has a fraction: it must be whole seconds, for example 2s");
+        assert_eq!(remedy.as_deref(), Some("2s"));
+    }
+
+    #[test]
+    fn all_problems_are_reported_together() {
+        let violations = RotationPolicy::new(RotationSettings {
+            rotate: RotateEvery::Cron("never".to_owned()),
+            announce: seconds("1m"),
+            max_staleness: Some(seconds("1s")),
+            ..settings()
+        })
+        .expect_err("three problems");
+
+        let named: Vec<_> = violations.iter().map(|violation| violation.setting).collect();
+        assert_eq!(named, ["rotate_at", "announce", "max_staleness"]);
+    }
+
+    #[test]
+    fn a_slow_poll_signs_on_rows_as_old_as_its_convergence() {
+        let policy = policy(RotationSettings { poll: seconds("1h"), ..settings() });
+
+        assert_eq!(policy.max_staleness(), seconds("2h"));
+    }
+
+    #[test]
+    fn a_whole_rotation_fits_into_seconds() {
+        let policy = policy(RotationSettings {
+            rotate: RotateEvery::Interval(seconds("5s")),
+            announce: seconds("4s"),
+            jwks_max_age: seconds("1s"),
+            clock_skew: seconds("0s"),
+            poll: seconds("1s"),
+            max_token_ttl: seconds("3s"),
+            ..settings()
+        });
+
+        assert_eq!(policy.jwks_shared_max_age(), seconds("1s"));
+        assert_eq!(policy.max_staleness(), seconds("4s"));
+        assert_eq!(policy.max_published_keys(), 4);
+    }
+
+    #[test]
+    fn every_inequality_is_explained_with_its_numbers() {
+        let rows = policy(settings()).explain();
+
+        assert_eq!(rows.len(), 5);
+        assert!(rows[0].starts_with("announce (1d) ≥ jwks_max_age (5m)"), "{}", rows[0]);
+        assert!(rows[1].contains("11m30s") && rows[1].contains("3 × clock_skew (30s)"), "{}", rows[1]);
+        assert!(rows[2].contains("30d apart"), "{}", rows[2]);
+        assert!(rows[3].contains("max_staleness (10m)"), "{}", rows[3]);
+        assert!(rows[4].contains("23h54m"), "{}", rows[4]);
+    }
+
+    proptest! {
+        /// Whatever is configured: following the remedies, once, gives a policy.
+        #[test]
+        fn the_remedies_are_enough(
+            rotate in 0_u64..100_000, announce in 0_u64..100_000, max_age in 0_u64..10_000, shared in 0_u64..10_000,
+            skew in 0_u64..1_000, poll in 0_u64..1_000, staleness in 0_u64..100_000,
+        ) {
+            let mut settings = RotationSettings {
+                rotate: RotateEvery::Interval(Duration::from_secs(rotate)),
+                announce: Duration::from_secs(announce),
+                jwks_max_age: Duration::from_secs(max_age),
+                jwks_shared_max_age: Some(Duration::from_secs(shared)),
+                clock_skew: Duration::from_secs(skew),
+                poll: Duration::from_secs(poll),
+                max_staleness: Some(Duration::from_secs(staleness)),
+                ..RotationSettings::default()
+            };
+            for violation in RotationPolicy::new(settings.clone()).err().unwrap_or_default() {
+                let remedy = seconds(&violation.remedy.expect("every one of these has a remedy"));
+                match violation.setting {
+                    "rotate_every" => settings.rotate = RotateEvery::Interval(remedy),
+                    "announce" => settings.announce = remedy,
+                    "jwks_max_age" => settings.jwks_max_age = remedy,
+                    "poll" => settings.poll = remedy,
+                    "max_staleness" => settings.max_staleness = Some(remedy),
+                    other => panic!("{other} was in range"),
+                }
+            }
+            let policy = RotationPolicy::new(settings);
+            prop_assert!(policy.is_ok(), "{:?}", policy.err());
+            let policy = policy.expect("just seen");
+            prop_assert!(policy.jwks_staleness_bound() >= policy.replica_convergence());
+            prop_assert!(policy.prepare_ahead() >= policy.replica_convergence() + policy.clock_skew());
+        }
+    }
 }
