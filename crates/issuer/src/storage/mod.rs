@@ -233,10 +233,10 @@ async fn raise_generation(transaction: &mut Transaction<'static, Any>, subject: 
     Ok(())
 }
 
-/// Reads the head of the file on a connection of its own, because a pool tries for seconds what fails at once.
+/// Reads the schema on a connection of its own, because a pool tries for seconds what fails at once.
 async fn refuse_damage(options: &AnyConnectOptions) -> Result<(), sqlx::Error> {
     let mut connection = AnyConnection::connect_with(options).await?;
-    connection.execute("PRAGMA schema_version").await?;
+    connection.execute("SELECT count(*) FROM sqlite_schema").await?;
     connection.close().await
 }
 
