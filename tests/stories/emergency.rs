@@ -37,7 +37,7 @@ async fn a_revoked_key_is_forgotten_and_the_standby_takes_over() {
     // With this question, all four fetch a set that has the standby in it.
     panel.assert_accepted("a token before the emergency", &old).await;
 
-    let exit = issuer.command(&["keys", "revoke", &revoked, "--reason", "leaked in a story", "--yes"]).await;
+    let exit = issuer.command(&["keys", "revoke", &revoked, "--reason", "leaked in a story"]).await;
     assert_eq!(exit.code, Some(0), "{exit:?}");
 
     let new = eventually("the standby signs", Duration::from_secs(1), async || {

@@ -37,6 +37,7 @@ async fn malformed_forms_are_invalid_requests() {
         ("a percent-encoding that is not hexadecimal", "grant_type=%zz".to_owned()),
         ("percent-encoded bytes that are not UTF-8", format!("{GRANT}&scope=%ff%fe")),
         ("an overlong UTF-8 sequence", format!("{GRANT}&scope=%c0%af")),
+        ("a control character", format!("{GRANT}&scope=a%00b")),
         ("a secret in the form beside the header", format!("{GRANT}&client_id=billing&client_secret={secret}")),
     ];
     for (what, form) in forms {
@@ -166,9 +167,7 @@ async fn what_a_client_may_not_have_is_refused_by_its_own_code() {
         ("grant_type=CLIENT_CREDENTIALS", "unsupported_grant_type"),
         ("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=x", "unsupported_grant_type"),
         ("grant_type=client_credentials&scope=invoices:delete", "invalid_scope"),
-        ("grant_type=client_credentials&scope=invoices:read+admin", "invalid_scope"),
         ("grant_type=client_credentials&scope=%22quoted%22", "invalid_scope"),
-        ("grant_type=client_credentials&scope=a%00b", "invalid_scope"),
         ("grant_type=client_credentials&resource=https%3A%2F%2Fevil.example.com", "invalid_target"),
         ("grant_type=client_credentials&resource=not+a+url", "invalid_target"),
         ("grant_type=client_credentials&resource=https%3A%2F%2Fapi.example.com%23part", "invalid_target"),

@@ -21,7 +21,7 @@ const FAST: Settings = Settings {
         poll = "1s"
         max_staleness = "4s"
     "#,
-    tokens: "access_ttl = \"3s\"\n",
+    tokens: "access_ttl = \"3s\"\nid_ttl = \"3s\"\n",
     tables: r#"
         [[client]]
         id = "modern"
@@ -42,7 +42,7 @@ const FAST: Settings = Settings {
 const MAX_AGE: Duration = Duration::from_secs(1);
 const ANNOUNCE: f64 = 5.0;
 /// 2 + ceil((retention + announce) / rotate_every), where retention is the tokens' 3 s.
-const MOST_KEYS: usize = 2 + 2;
+const MOST_KEYS: usize = 2 + (3 + 5_usize).div_ceil(5);
 
 const CLIENTS: [(&str, (&str, &str)); 2] = [
     ("ES256", ("modern", "a-secret-of-the-modern-service-0123456789")),
@@ -60,6 +60,7 @@ const BEFORE_END: f64 = 0.8;
 #[tokio::test]
 async fn five_rotations_pass_without_one_refusal() {
     let issuer = Issuer::new(FAST);
+    assert_eq!(issuer.json(&["check"]).await["max_published_keys"], MOST_KEYS);
     let _running = issuer.serve().await;
     let panel = Arc::new(Panel::new(&issuer, MAX_AGE));
     let mut tally = Tally::default();

@@ -151,7 +151,8 @@ async fn discovery_lists_exactly_what_works() {
 async fn a_token_says_what_rfc_9068_asks_for() {
     let issuer = Issuer::new(Settings::PLAIN);
     let _running = issuer.serve().await;
-    let form = "grant_type=client_credentials&scope=invoices:read&resource=https%3A%2F%2Fother.example.com";
+    // One scope is not the client's: what is granted is narrowed, and the answer says so (RFC 6749 §3.3).
+    let form = "grant_type=client_credentials&scope=invoices:read+admin&resource=https%3A%2F%2Fother.example.com";
 
     let reply = issuer.token_reply(form, BILLING).await;
 

@@ -9,7 +9,7 @@ mod tokens;
 mod wait;
 
 pub(crate) use http::{Reply, get, post_form, send, send_raw, send_with_prior_knowledge};
-pub(crate) use issuer::{Exit, Issuer, Settings};
+pub(crate) use issuer::{Exit, Issuer, Running, Settings, free_addresses, program};
 pub(crate) use panel::{Panel, Verdict};
 pub(crate) use tokens::{claims, header, kid, kids};
 pub(crate) use wait::{eventually, unix_now, until};
