@@ -12,10 +12,9 @@ const LEAST_MEMORY: Duration = Duration::from_secs(3_600);
 
 /// One change to the rows.
 ///
-/// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. A step that moves `publish_at` or
-/// `sign_from` is applied only while both are what it was planned from and the key is not revoked; otherwise another
-/// replica or an operator was faster, and the next plan starts from what they wrote. A raise never lowers. One plan may
-/// both move and raise a key.
+/// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. Every other step is applied only
+/// while what it changes still is what it was planned from; otherwise another replica or an operator was faster, and the
+/// next plan starts from what they wrote. One plan may publish a key earlier, postpone and raise it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Generate a key and insert its row.
@@ -185,22 +184,13 @@ impl Keyring {
             live.push(key);
         }
 
+        if configured {
+            publish_standby(&mut live, now, steps);
+        }
         postpone(policy, &mut live, now, steps);
-
         if !configured {
             return;
         }
-        let signs = live.iter().any(|key| key.sign_from <= now);
-        let mut upcoming = live.iter_mut().filter(|key| key.sign_from > now);
-        if signs
-            && let Some(next) = upcoming.next()
-            && next.publish_at > now
-            && upcoming.all(|key| key.publish_at > now)
-        {
-            next.publish_at = now;
-            steps.extend(next.kid.clone().map(|kid| Step::PublishEarlier { kid, publish_at: now }));
-        }
-
         while let Some(last) = live.last()
             && last.sign_from - policy.prepare_ahead() <= now
         {
@@ -304,11 +294,26 @@ fn create(policy: &RotationPolicy, alg: Algorithm, key: &Planned, why: &'static 
     }
 }
 
+/// Publishes the next key now where one signs and none waits published.
+fn publish_standby(live: &mut [Planned], now: Timestamp, steps: &mut Vec<Step>) {
+    let signs = live.iter().any(|key| key.sign_from <= now);
+    let mut upcoming = live.iter_mut().filter(|key| key.sign_from > now);
+    if signs
+        && let Some(next) = upcoming.next()
+        && next.publish_at > now
+        && upcoming.all(|key| key.publish_at > now)
+    {
+        next.publish_at = now;
+        steps.extend(next.kid.clone().map(|kid| Step::PublishEarlier { kid, publish_at: now }));
+    }
+}
+
 /// Moves keys that have not started to sign to where the policy's `announce` allows it, never the other way.
 ///
-/// One case is left alone: every replica publishes the key already, so no set served under this policy lacks it, and it
-/// starts too soon for every replica to learn of a new date. It starts as promised, which the policy it was promised
-/// under made safe.
+/// Two cases are left alone. Every replica publishes the key already, so no set served under this policy lacks it, and it
+/// starts too soon for every replica to learn of a new date: it starts as promised, which the policy it was promised
+/// under made safe. And a key that signs from when it is published stands in for one that can't: only to a clock that is
+/// behind it seems not to have started.
 fn postpone(policy: &RotationPolicy, live: &mut [Planned], now: Timestamp, steps: &mut Vec<Step>) {
     let mut predecessor: Option<Timestamp> = None;
     for key in live {
@@ -316,7 +321,8 @@ fn postpone(policy: &RotationPolicy, live: &mut [Planned], now: Timestamp, steps
         let out_of_order = predecessor.is_some_and(|at| key.sign_from <= at);
         let published_everywhere = key.publish_at + policy.clock_skew() <= now;
         let imminent = key.sign_from <= now + policy.replica_convergence() + policy.clock_skew();
-        let too_early = key.sign_from < least && !(published_everywhere && imminent);
+        let stands_in = key.sign_from <= key.publish_at;
+        let too_early = key.sign_from < least && !(published_everywhere && imminent) && !stands_in;
         if key.sign_from > now && (too_early || out_of_order) {
             key.sign_from = predecessor.map_or(least, |at| policy.next_sign_from(at, key.publish_at));
             steps.extend(key.kid.clone().map(|kid| Step::Postpone { kid, sign_from: key.sign_from }));

@@ -664,9 +664,9 @@ impl History {
 /// Whether what the step changes is still as its planner saw it.
 fn untouched(step: &Step, seen: &KeyRecord, row: &KeyRecord) -> bool {
     match step {
-        Step::PublishEarlier { .. } | Step::BringForward { .. } | Step::Postpone { .. } => {
-            (seen.publish_at, seen.sign_from, seen.revoked_at) == (row.publish_at, row.sign_from, row.revoked_at)
-        }
+        Step::PublishEarlier { .. } => seen.publish_at == row.publish_at,
+        Step::Postpone { .. } => seen.sign_from == row.sign_from,
+        Step::BringForward { .. } => (seen.publish_at, seen.sign_from) == (row.publish_at, row.sign_from),
         Step::Raise { .. } => (seen.max_ttl, seen.clock_skew) == (row.max_ttl, row.clock_skew),
         Step::Revoke { .. } => row.revoked_at.is_none(),
         Step::Create { .. } | Step::DestroyPrivate { .. } | Step::Delete { .. } => true,
