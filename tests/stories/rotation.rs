@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::harness::{Issuer, Panel, Settings, Verdict, claims, header, unix_now, until};
+use crate::harness::{Issuer, Panel, Settings, Verdict, claims, eventually, header, kid, kids, unix_now, until};
 
 /// `announce` ≥ 1 + 1 + 2 × 1 + 0 s, and a second of room for a busy machine; tokens live for 3 s.
 const FAST: Settings = Settings {
@@ -100,6 +100,28 @@ async fn five_rotations_pass_without_one_refusal() {
     for (verifier, count) in accepted_before_end {
         assert!(count * 10 > judged.len() * 9, "{verifier} judged only {count} of {} in time", judged.len());
     }
+}
+
+/// That the story above can fail: who keeps keys longer than told does stumble, so a refusal would have been seen.
+#[tokio::test]
+async fn a_verifier_that_keeps_keys_for_too_long_stumbles() {
+    let issuer = Issuer::new(FAST);
+    let _running = issuer.serve().await;
+    let disobedient = Panel::new(&issuer, Duration::from_secs(3600));
+    let (_, modern) = CLIENTS[0];
+    disobedient.assert_accepted("the first token", &issuer.token(modern).await).await;
+    let known = kids(&issuer.jwks().await);
+
+    let token = eventually("a key signs that was published later", PATIENCE, async || {
+        let token = issuer.token(modern).await;
+        (!known.contains(&kid(&token))).then_some(token)
+    })
+    .await;
+
+    let verdicts = disobedient.judge(&token).await;
+    let stumbled: Vec<_> = verdicts.iter().filter(|verdict| verdict.result.is_err()).collect();
+    let names: Vec<_> = stumbled.iter().map(|verdict| verdict.verifier).collect();
+    assert_eq!(names, ["pyjwt", "npm jose"], "the two that do not read max-age themselves: {verdicts:?}");
 }
 
 #[tokio::test]
