@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpListener;
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::chain;
 use crate::config::Config;
@@ -178,19 +178,15 @@ impl App {
             drain_timeout: server.drain_timeout,
             max_connections: server.max_connections,
         };
-        let rotation = tokio::spawn(Arc::clone(&self.rotator).run(
-            LOOK_EVERY,
-            {
-                let (app, handle) = (Arc::clone(&self), tokio::runtime::Handle::current());
-                move || {
-                    let app = Arc::clone(&app);
-                    handle.spawn(async move { app.reload_clients().await });
-                }
-            },
-            shutdown.clone(),
-        ));
-        // The standby, and whatever else is due, need not be waited for.
-        self.rotator.wake();
+        let scheduler = self.rotator.schedule().await?;
+        let rotation = tokio::spawn(Arc::clone(&self.rotator).run(scheduler, shutdown.clone()));
+        let watch = tokio::spawn({
+            let (app, shutdown) = (Arc::clone(&self), shutdown.clone());
+            async move {
+                let reload = || drop(tokio::spawn(Arc::clone(&app).reload_clients()));
+                app.rotator.watch(LOOK_EVERY, reload, shutdown).await;
+            }
+        });
 
         let public = serve(
             listeners.public,
@@ -206,9 +202,10 @@ impl App {
             }
         };
         tokio::join!(public, metrics);
-        match rotation.await {
-            Ok(result) => result?,
-            Err(failure) => error!(error = %failure, "the rotator ended early"),
+        for (task, what) in [(rotation, "the rotator"), (watch, "the watch over the database")] {
+            if let Err(failure) = task.await {
+                error!(error = %failure, "{what} ended early");
+            }
         }
         self.store.close().await;
         Ok(())
@@ -220,11 +217,11 @@ impl App {
     }
 
     /// Takes over what another process changed. The clients before stay in force if that fails; it is tried again.
-    async fn reload_clients(&self) {
+    async fn reload_clients(self: Arc<Self>) {
         for attempt in 1.. {
             match read_registry(&self.config, &self.store).await {
                 Ok(registry) => {
-                    info!(clients = registry.len(), "clients read anew");
+                    debug!(clients = registry.len(), "clients read anew");
                     self.clients.store(Arc::new(registry));
                     return;
                 }
@@ -242,7 +239,7 @@ impl App {
 
     /// What prepares the next keys.
     #[cfg(test)]
-    pub(crate) fn rotator(&self) -> &Rotator {
+    pub(crate) fn rotator(&self) -> &Arc<Rotator> {
         &self.rotator
     }
 

@@ -142,7 +142,12 @@ pub fn main() -> ExitCode {
         tokio::runtime::Builder::new_current_thread().enable_all().build()
     };
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(arguments)),
+        Ok(runtime) => {
+            let result = runtime.block_on(run(arguments));
+            // A key that is being generated will not be used any more.
+            runtime.shutdown_background();
+            result
+        }
         Err(error) => Err(Failure::failed(format!("cannot start the runtime: {error}"))),
     };
     match result {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 /// Why a request could not be read.
@@ -35,10 +35,14 @@ pub(crate) enum RequestError {
 pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
-    /// Reads the body of `request` as a form.
-    pub(crate) async fn read(request: Request<Body>, limit: usize, deadline: Duration) -> Result<Self, RequestError> {
-        let (parts, body) = request.into_parts();
-        if !is_form(&parts.headers) {
+    /// Reads the body of a request with these headers as a form.
+    pub(crate) async fn read(
+        headers: &HeaderMap,
+        body: Body,
+        limit: usize,
+        deadline: Duration,
+    ) -> Result<Self, RequestError> {
+        if !is_form(headers) {
             return Err(RequestError::ContentType);
         }
         let body = read_body(body, limit, deadline).await?;

@@ -12,16 +12,18 @@ use std::time::Duration;
 use keywheel_jose::{Algorithm, Timestamp};
 use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy, Step};
 use tokio::sync::{Mutex, Notify};
+use tokio::time::MissedTickBehavior;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tracing::{error, info, warn};
 
 use super::material::{MaterialError, PrivateKey};
 use super::seal::{KeyEncryptionKey, SealError};
 use super::{Keys, LoadError};
+use crate::chain;
 use crate::edges::Clock;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::storage::{KeyChange, KeysApplied, NewKey, Store, StoreError};
+use crate::storage::{Generations, KeyChange, KeysApplied, NewKey, Store, StoreError};
 
 /// Why a visit failed. The keys in force stay in force.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,8 @@ pub struct Rotator {
     wake: Notify,
     /// One visit at a time in this process; between processes the database decides.
     visiting: Mutex<()>,
+    /// One reading at a time, so that what was read later is put in force later.
+    reading: Mutex<()>,
 }
 
 /// What one round of a visit did.
@@ -84,8 +88,8 @@ impl Rotator {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (wake, visiting) = (Notify::new(), Mutex::new(()));
-        Self { store, keys, kek, policy, rsa_bits, clock, metrics, wake, visiting }
+        let (wake, visiting, reading) = (Notify::new(), Mutex::new(()), Mutex::new(()));
+        Self { store, keys, kek, policy, rsa_bits, clock, metrics, wake, visiting, reading }
     }
 
     /// Asks for a visit soon.
@@ -173,6 +177,7 @@ impl Rotator {
 
     /// Reads the rows and puts them in force.
     async fn reload(&self) -> Result<Keyring, RotationError> {
+        let _one_at_a_time = self.reading.lock().await;
         let read_at = self.clock.now();
         let stored = self.store.load_keys().await?;
         let ring = Keyring::new(stored.iter().map(|key| key.record.clone()).collect());
@@ -230,65 +235,88 @@ impl Rotator {
         }
     }
 
-    /// Visits whenever woken, until `shutdown`; and sees within `look_every` what other processes changed, calling
-    /// `clients_changed` when it was clients. A visit that fails or panics is reported and tried again.
-    pub async fn run(
-        self: Arc<Self>,
-        look_every: Duration,
-        clients_changed: impl Fn() + Send + Sync,
-        mut shutdown: Shutdown,
-    ) -> Result<(), RotationError> {
-        let mut scheduler = self.schedule().await?;
-        let mut seen = self.store.generations().await.ok();
-        let mut look = tokio::time::interval(look_every);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    /// Visits whenever woken, until `shutdown`. A visit that fails or panics is reported, and tried again.
+    pub async fn run(self: Arc<Self>, mut scheduler: JobScheduler, mut shutdown: Shutdown) {
         loop {
             tokio::select! {
-                () = self.wake.notified() => self.visit().await,
-                _ = look.tick() => {
-                    let read_at = self.clock.now();
-                    match self.store.generations().await {
-                        Ok(found) => {
-                            if seen.is_none_or(|seen| seen.keys != found.keys) {
-                                self.visit().await;
-                            } else {
-                                self.keys.confirm_fresh(read_at);
-                            }
-                            if seen.is_none_or(|seen| seen.clients != found.clients) {
-                                clients_changed();
-                            }
-                            seen = Some(found);
-                        }
-                        Err(error) => {
-                            if seen.take().is_some() {
-                                warn!(error = crate::chain(&error), "cannot look for changes in the database");
-                            }
-                        }
-                    }
-                }
+                () = self.wake.notified() => {}
                 () = shutdown.ordered() => break,
             }
+            let this = Arc::clone(&self);
+            // In a task of its own, so that a panic is an error like others and not the end of all rotation.
+            let mut visit = tokio::spawn(async move { this.tick().await });
+            let failure = tokio::select! {
+                result = &mut visit => match result {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => chain(&error),
+                    Err(error) => error.to_string(),
+                },
+                () = shutdown.ordered() => {
+                    visit.abort();
+                    break;
+                }
+            };
+            self.metrics.failed_ticks.inc();
+            error!(error = failure, "rotation could not be prepared; the keys in force go on, and it is tried again");
         }
         if let Err(error) = scheduler.shutdown().await {
             warn!(%error, "the wake-up schedule did not stop");
         }
-        Ok(())
     }
 
-    async fn visit(self: &Arc<Self>) {
-        let this = Arc::clone(self);
-        // In a task of its own, so that a panic is an error like others and not the end of all rotation.
-        let failure = match tokio::spawn(async move { this.tick().await }).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => crate::chain(&error),
-            Err(error) => error.to_string(),
-        };
-        self.metrics.failed_ticks.inc();
-        error!(error = failure, "rotation could not be prepared; the keys in force go on, and it is tried again");
+    /// Sees what other processes changed, every `period`, until `shutdown`: keys are put in force at once (a visit may
+    /// be busy making the next one), and `clients_changed` is called when it was clients.
+    pub async fn watch(&self, period: Duration, clients_changed: impl Fn() + Send + Sync, mut shutdown: Shutdown) {
+        let mut seen = None;
+        let mut reachable = true;
+        let mut look = tokio::time::interval(period);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = look.tick() => {}
+                () = shutdown.ordered() => return,
+            }
+            match self.look(seen, &clients_changed).await {
+                Ok(found) => {
+                    if !reachable {
+                        info!("the database answers again");
+                    }
+                    (seen, reachable) = (Some(found), true);
+                }
+                Err(error) => {
+                    if reachable {
+                        warn!(error = chain(&error), "cannot see what changed in the database");
+                    }
+                    reachable = false;
+                }
+            }
+        }
+    }
+
+    async fn look(
+        &self,
+        seen: Option<Generations>,
+        clients_changed: impl Fn() + Send + Sync,
+    ) -> Result<Generations, RotationError> {
+        let read_at = self.clock.now();
+        let found = self.store.generations().await?;
+        if seen.is_none_or(|seen| seen.keys != found.keys) {
+            self.reload().await?;
+            self.wake();
+        } else {
+            self.keys.confirm_fresh(read_at);
+        }
+        if seen.is_none_or(|seen| seen.clients != found.clients) {
+            clients_changed();
+        }
+        Ok(found)
     }
 
     /// Wakes the rotator by the clock. The schedule overlaps runs and forgets panics, so its job only wakes.
-    async fn schedule(self: &Arc<Self>) -> Result<JobScheduler, RotationError> {
+    ///
+    /// # Errors
+    /// [`RotationError::Schedule`].
+    pub async fn schedule(self: &Arc<Self>) -> Result<JobScheduler, RotationError> {
         let every = self.policy.poll().as_secs().clamp(1, 30);
         let scheduler = JobScheduler::new().await?;
         let rotator = Arc::clone(self);
@@ -354,3 +382,33 @@ pub(crate) fn changes(
 
 /// A first key, its standby, an early successor and clean-up are four rounds; more means a plan that contradicts itself.
 const MAX_ROUNDS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::shutdown::shutdown;
+    use crate::testing::Home;
+
+    /// The only test that waits for real time: the scheduler polls the system's clock twice a second.
+    #[tokio::test]
+    async fn the_schedule_wakes_the_rotator() {
+        let home = Home::new();
+        let app = home.open().await;
+        let rotator = std::sync::Arc::clone(app.rotator());
+        let (stop, ordered) = shutdown();
+        let scheduler = rotator.schedule().await.expect("a schedule");
+        let running = tokio::spawn(std::sync::Arc::clone(&rotator).run(scheduler, ordered));
+        home.clock.advance(60);
+
+        let woken = async {
+            while app.store.load_keys().await.expect("rows").len() < 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), woken).await.expect("a third key is made");
+
+        stop.stop();
+        tokio::time::timeout(Duration::from_secs(20), running).await.expect("it stops").expect("without a panic");
+    }
+}

@@ -52,12 +52,13 @@ pub(crate) async fn token(State(app): State<Arc<App>>, request: Request<Body>) -
 
 async fn grant(app: &App, request: Request<Body>) -> Result<Response, OAuthError> {
     // RFC 6749 §2.3.1: credentials "MUST NOT be included in the request URI".
-    if request.uri().query().is_some() {
+    let (parts, body) = request.into_parts();
+    if parts.uri.query().is_some() {
         return Err(OAuthError::InvalidRequest("parameters belong into the body, not into the address"));
     }
-    let headers = request.headers().clone();
-    let form = Form::read(request, app.config.server.max_body_bytes, app.config.server.body_timeout).await?;
-    let client = authenticate(&app.clients(), &headers, &form).inspect_err(|refusal| {
+    let server = &app.config.server;
+    let form = Form::read(&parts.headers, body, server.max_body_bytes, server.body_timeout).await?;
+    let client = authenticate(&app.clients(), &parts.headers, &form).inspect_err(|refusal| {
         info!(reason = %refusal, "a client did not authenticate");
     })?;
 
