@@ -2,9 +2,13 @@
 //
 // node verify.mjs FOLDER_OF_NODE_MODULES MAX_AGE_SECONDS
 // Reads lines of JSON {token, issuer, audience, jwks_uri}, answers each with a line of JSON {ok, error}.
+import { webcrypto } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
+
+// Node 18 has it, but not under this name.
+globalThis.crypto ??= webcrypto
 
 const [folder, maxAge] = process.argv.slice(2)
 const entry = createRequire(pathToFileURL(folder + '/')).resolve('jose')
