@@ -11,9 +11,7 @@
 //!
 //! Reading is one atomic load. Nothing here knows what a token is.
 
-use std::collections::{HashMap, VecDeque};
 use std::error::Error;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +25,9 @@ use tracing::field::display;
 
 use crate::fetch::{Caching, FetchError, FetchKeys, Fetched};
 use crate::limits::Limits;
+use crate::schedule::{BACKOFF_WITHOUT_KEYS, SHORTEST_PAUSE, backoff, jitter, lifetimes, refresh_after};
 use crate::text::excerpt;
+use crate::unknown_kids::UnknownKids;
 
 /// A key set as it was fetched, and how long it is good for.
 pub(crate) struct Snapshot {
@@ -93,8 +93,9 @@ struct Shared {
 struct State {
     /// The number of the last attempt that was begun.
     sequence: u64,
-    /// The attempt that was begun last, for others to join while it lasts.
-    flight: Option<Flight>,
+    /// The last attempt of each lane, for callers to join while it lasts.
+    scheduled: Option<Flight>,
+    search: Option<Flight>,
     /// The search lane is closed until then.
     cool_at: Instant,
     /// When the scheduled lane fetches next.
@@ -151,7 +152,8 @@ impl KeyCache {
             snapshot: ArcSwapOption::empty(),
             state: Mutex::new(State {
                 sequence: 0,
-                flight: None,
+                scheduled: None,
+                search: None,
                 cool_at: now,
                 refresh_at: now,
                 failures: 0,
@@ -186,7 +188,8 @@ impl KeyCache {
         {
             return None;
         }
-        if let Some(flight) = state.flight.as_ref().filter(|flight| flight.in_the_air()) {
+        let mut flights = state.scheduled.iter().chain(&state.search);
+        if let Some(flight) = flights.find(|flight| flight.in_the_air()) {
             return Some(flight.clone());
         }
         if now < state.cool_at {
@@ -259,11 +262,14 @@ impl Shared {
         let (landing, flight) = watch::channel(());
         let flight = Flight(flight);
         state.sequence += 1;
-        state.flight = Some(flight.clone());
-        // Both are set anew when the fetch has ended; these are for one that panics, or is lost with its runtime.
+        // The instants are set anew when the fetch has ended; these are for one that panics, or is lost with its runtime.
         state.cool_at = now + self.limits.cooldown;
-        if lane == Lane::Scheduled {
-            state.refresh_at = now + BACKOFF_WITHOUT_KEYS;
+        match lane {
+            Lane::Scheduled => {
+                state.refresh_at = now + BACKOFF_WITHOUT_KEYS;
+                state.scheduled = Some(flight.clone());
+            }
+            Lane::Search => state.search = Some(flight.clone()),
         }
         let (shared, sequence) = (Arc::clone(self), state.sequence);
         self.spawn(async move {
@@ -383,36 +389,6 @@ struct Answer {
     caching: Caching,
 }
 
-/// How long an answer is fresh, and how long it is trusted, both since it was asked for.
-fn lifetimes(caching: Caching, limits: &Limits) -> (Duration, Duration) {
-    let max_age = caching.max_age.unwrap_or(limits.freshness_default);
-    let fresh = max_age.saturating_sub(caching.age).clamp(limits.freshness_floor, limits.freshness_ceiling);
-    // The time in shared caches counts: the issuer may have withdrawn a key meanwhile.
-    (fresh, limits.trusted.saturating_sub(caching.age).max(fresh))
-}
-
-/// When in its fresh time a set is replaced. `jitter` is in 0..1, as in all of these.
-fn refresh_after(fresh: Duration, jitter: f64) -> Duration {
-    fresh.mul_f64(REFRESH_FRACTION + REFRESH_SPREAD * (jitter * 2.0 - 1.0))
-}
-
-/// The pause after a failed attempt, of which `failures` went before: full jitter under a bound that doubles.
-fn backoff(failures: u32, trusted_for: Option<Duration>, jitter: f64) -> Duration {
-    let longest = match trusted_for {
-        // The last tries before the end of trust come closer together.
-        Some(trusted_for) => (trusted_for / 4).clamp(BACKOFF_FIRST, BACKOFF_LONGEST),
-        None => BACKOFF_WITHOUT_KEYS,
-    };
-    let bound = BACKOFF_FIRST.saturating_mul(1 << failures.min(16)).min(longest);
-    bound.mul_f64(jitter).max(SHORTEST_PAUSE)
-}
-
-/// A number in 0..1, to spread fetches in time. It has to differ between processes, not to be secret: the standard
-/// library keys each hasher differently.
-fn jitter() -> f64 {
-    (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
-}
-
 /// One line for the change, one for each entry that is not used.
 fn log_change(held: Option<&Snapshot>, keys: &KeySet, generation: u64) {
     let kids = |keys: &KeySet, other: Option<&KeySet>| -> Vec<String> {
@@ -436,62 +412,6 @@ fn log_change(held: Option<&Snapshot>, keys: &KeySet, generation: u64) {
     }
 }
 
-/// The `kid`s that were looked for, and since when. Bounded: when full, the oldest goes.
-struct UnknownKids {
-    /// Hashes, not `kid`s: strangers choose how long those are. The hasher is keyed, so collisions can't be chosen.
-    since: HashMap<u64, Instant>,
-    oldest_first: VecDeque<u64>,
-    hasher: RandomState,
-    limit: usize,
-}
-
-impl UnknownKids {
-    fn new(limit: usize) -> Self {
-        Self { since: HashMap::new(), oldest_first: VecDeque::new(), hasher: RandomState::new(), limit }
-    }
-
-    /// Notes that `kid` is missing from the set that was asked for at `asked_at`; a token may name none. True when that set already is the answer
-    /// to an earlier search for it, not longer ago than `lifetime`.
-    fn is_settled(&mut self, kid: Option<&str>, asked_at: Instant, now: Instant, lifetime: Duration) -> bool {
-        let kid = self.hasher.hash_one(kid);
-        match self.since.get_mut(&kid) {
-            Some(since) if now.saturating_duration_since(*since) < lifetime => *since <= asked_at,
-            Some(since) => {
-                *since = now;
-                false
-            }
-            None => {
-                if self.oldest_first.len() == self.limit
-                    && let Some(oldest) = self.oldest_first.pop_front()
-                {
-                    self.since.remove(&oldest);
-                }
-                self.oldest_first.push_back(kid);
-                self.since.insert(kid, now);
-                false
-            }
-        }
-    }
-}
-
-/// When in its fresh time a set is replaced: late enough to honour the issuer's `max-age`, early enough for a retry.
-const REFRESH_FRACTION: f64 = 0.8;
-
-/// Spread to both sides, so that resource servers which started together do not fetch together.
-const REFRESH_SPREAD: f64 = 0.1;
-
-/// Between two scheduled attempts, whatever the limits and headers say.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// Full jitter: after the first failure up to this, doubled by each further one.
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-
-/// While keys are held: a minute more or less does not matter to anybody.
-const BACKOFF_LONGEST: Duration = Duration::from_secs(60);
-
-/// While none are held every request fails, so recovery must be quick.
-const BACKOFF_WITHOUT_KEYS: Duration = Duration::from_secs(10);
-
 /// How long a `kid` that a fetch did not bring is not looked for again. Not for good: a replica of the issuer or a shared
 /// cache may have answered with an older set.
 const UNKNOWN_COOLDOWNS: u32 = 6;
@@ -502,96 +422,27 @@ const EXCHANGES_PER_FETCH: u32 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{Answer as Script, ScriptedIssuer, Signer};
 
     const fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
-    fn caching(max_age: Option<u64>, age: u64) -> Caching {
-        Caching { max_age: max_age.map(seconds), age: seconds(age) }
-    }
+    #[tokio::test(start_paused = true)]
+    async fn a_search_that_fails_does_not_move_the_schedule() {
+        let issuer = ScriptedIssuer::with_keys(&[&Signer::new("a")]);
+        let cache = KeyCache::start(Box::new(issuer.clone()), Limits::default(), Handle::current());
+        let schedule = || {
+            let state = cache.shared.lock();
+            (state.refresh_at, state.failures)
+        };
+        tokio::time::sleep(seconds(6)).await;
+        let before = schedule();
+        issuer.answers(Script::Down);
 
-    #[test]
-    fn freshness_is_max_age_minus_age_between_floor_and_ceiling() {
-        let limits = Limits::default();
-        let fresh = |max_age, age| lifetimes(caching(max_age, age), &limits).0;
-        assert_eq!(fresh(Some(600), 0), seconds(600));
-        assert_eq!(fresh(Some(600), 100), seconds(500));
-        assert_eq!(fresh(Some(600), 10_000), limits.freshness_floor);
-        assert_eq!(fresh(Some(0), 0), limits.freshness_floor);
-        assert_eq!(fresh(Some(86_400), 0), limits.freshness_ceiling);
-        assert_eq!(fresh(None, 0), limits.freshness_default);
-    }
+        cache.search(Some("invented")).expect("the cooldown is over").landed().await;
 
-    #[test]
-    fn time_in_shared_caches_counts_against_trust() {
-        let limits = Limits::default();
-        let trusted = |age| lifetimes(caching(Some(60), age), &limits).1;
-        assert_eq!(trusted(0), seconds(3600));
-        assert_eq!(trusted(1000), seconds(2600));
-        // Never less than freshness, or a set would be out of use before it is due for replacement.
-        assert_eq!(trusted(1_000_000), limits.freshness_floor);
-    }
-
-    #[test]
-    fn a_set_is_replaced_at_80_percent_of_its_fresh_time_give_or_take_10() {
-        assert_eq!(refresh_after(seconds(1000), 0.0).as_secs_f64().round(), 700.0);
-        assert_eq!(refresh_after(seconds(1000), 0.5).as_secs_f64().round(), 800.0);
-        assert_eq!(refresh_after(seconds(1000), 1.0).as_secs_f64().round(), 900.0);
-    }
-
-    #[test]
-    fn pauses_double_up_to_a_minute_while_keys_are_held() {
-        let pauses: Vec<_> = (0..9).map(|failures| backoff(failures, Some(seconds(3600)), 1.0).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(backoff(u32::MAX, Some(seconds(3600)), 1.0), seconds(60));
-    }
-
-    #[test]
-    fn jitter_is_full_but_never_without_a_pause() {
-        assert_eq!(backoff(8, Some(seconds(3600)), 0.5), seconds(30));
-        assert_eq!(backoff(8, Some(seconds(3600)), 0.0), SHORTEST_PAUSE);
-    }
-
-    #[test]
-    fn tries_come_closer_as_trust_ends_and_stay_close_without_keys() {
-        assert_eq!(backoff(20, Some(seconds(100)), 1.0), seconds(25));
-        assert_eq!(backoff(20, Some(seconds(1)), 1.0), seconds(1));
-        assert_eq!(backoff(20, None, 1.0), seconds(10));
-    }
-
-    #[test]
-    fn jitter_is_spread_over_its_range() {
-        let numbers: Vec<_> = (0..1000).map(|_| jitter()).collect();
-        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
-        // A thousand draws miss a tenth of the range once in 10^46.
-        assert!((0..10).all(|tenth| numbers.iter().any(|number| (number * 10.0) as u32 == tenth)));
-    }
-
-    #[test]
-    fn a_kid_is_settled_once_a_later_fetch_did_not_bring_it() {
-        let mut unknown = UnknownKids::new(10);
-        let start = Instant::now();
-        let at = |offset| start + seconds(offset);
-        let lifetime = seconds(30);
-
-        assert!(!unknown.is_settled(Some("a"), at(0), at(10), lifetime), "never looked for");
-        assert!(!unknown.is_settled(Some("a"), at(0), at(11), lifetime), "the held set is older than the first search");
-        assert!(unknown.is_settled(Some("a"), at(12), at(13), lifetime), "a later set does not have it either");
-        assert!(!unknown.is_settled(Some("b"), at(12), at(13), lifetime), "another kid");
-        assert!(!unknown.is_settled(None, at(12), at(13), lifetime), "no kid");
-        assert!(!unknown.is_settled(Some("a"), at(12), at(40), lifetime), "forgotten");
-    }
-
-    #[test]
-    fn unknown_kids_are_bounded_and_the_oldest_goes_first() {
-        let mut unknown = UnknownKids::new(3);
-        let (early, late) = (Instant::now(), Instant::now() + seconds(1));
-        for kid in ["a", "b", "c", "d"] {
-            unknown.is_settled(Some(kid), early, early, seconds(30));
-        }
-        assert_eq!((unknown.since.len(), unknown.oldest_first.len()), (3, 3));
-        assert!(unknown.is_settled(Some("b"), late, late, seconds(30)));
-        assert!(!unknown.is_settled(Some("a"), late, late, seconds(30)), "\"a\" was pushed out");
+        assert_eq!(issuer.fetch_count(), 2);
+        assert_eq!(schedule(), before);
     }
 }

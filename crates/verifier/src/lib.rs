@@ -32,7 +32,9 @@ mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod limits;
+mod schedule;
 mod text;
+mod unknown_kids;
 mod verifier;
 
 pub use cache::Health;

@@ -529,17 +529,26 @@ mod unknown_kids {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_search_that_fails_does_not_move_the_schedule() {
+    async fn a_search_that_hangs_stays_the_only_one() {
+        let signer = Signer::new("a");
         let issuer = ScriptedIssuer::default();
-        issuer.answers(Answer::Document(key_set(&[&Signer::new("a")]), 3600));
-        let verifier = ready(&issuer, Limits::default()).await;
-        issuer.answers(Answer::Down);
-        pass(seconds(6)).await;
-        assert!(is_unknown_kid(&verify(&verifier, &Signer::new("invented").token()).await));
+        issuer.answers(Answer::Document(key_set(&[&signer]), 10));
+        let verifier = ready(&issuer, Limits { cooldown: seconds(1), ..Limits::default() }).await;
+        // A search hangs from 5 to 25 s; the scheduled fetch between 7 and 9 s is answered.
+        pass(seconds(5)).await;
+        issuer.answers(Answer::Silence);
+        assert!(is_unknown_kid(&verify_now(&verifier, &Signer::new("invented").token())));
+        pass(Duration::from_millis(1)).await;
+        issuer.answers(Answer::Document(key_set(&[&signer]), 3600));
+        pass(seconds(5)).await;
+        assert_eq!(issuer.fetch_count(), 3);
 
-        pass(seconds(600)).await;
+        for number in 0..10 {
+            assert!(is_unknown_kid(&verify_now(&verifier, &Signer::new(&format!("invented-{number}")).token())));
+            pass(seconds(1)).await;
+        }
 
-        assert_eq!(issuer.fetch_count(), 2);
+        assert_eq!(issuer.fetch_count(), 3);
     }
 
     #[tokio::test(start_paused = true)]
