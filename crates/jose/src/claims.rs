@@ -164,7 +164,7 @@ impl From<OneOrMany> for Audience {
 }
 
 /// Step 5 of [`crate::check`].
-pub(crate) fn check_claims(payload: &[u8], policy: &Policy, now: Timestamp) -> Result<Registered, Rejection> {
+pub(crate) fn check_claims(payload: &str, policy: &Policy, now: Timestamp) -> Result<Registered, Rejection> {
     with_object(Part::Payload, payload, |claims| {
         for claim in ["jti", "client_id", "scope"] {
             claim_text(claims, claim)?;

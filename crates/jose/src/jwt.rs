@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use signature::Verifier;
 
 use crate::claims::{Registered, check_claims};
-use crate::json::{Json, Object, with_object};
+use crate::json::{Json, Object, text, with_object};
 use crate::jwk::MAX_KID_BYTES;
 use crate::rejection::shown;
 use crate::{Algorithm, KeySet, Part, Policy, Rejection, Timestamp, TokenType};
@@ -66,8 +66,9 @@ pub fn check<C: DeserializeOwned>(
     let jwt = UnverifiedJwt::parse(token, policy.max_token_bytes())?;
     check_header(&jwt.header, policy)?;
     check_key_and_signature(&jwt, keys)?;
-    let registered = check_claims(&jwt.payload, policy, now)?;
-    let claims = serde_json::from_slice(&jwt.payload)
+    let payload = text(Part::Payload, &jwt.payload)?;
+    let registered = check_claims(payload, policy, now)?;
+    let claims = serde_json::from_str(payload)
         .map_err(|error| Rejection::UnexpectedClaims { found: shown(&error.to_string()) })?;
     Ok(Verified { claims, header: jwt.header, registered })
 }
@@ -131,7 +132,7 @@ impl<'t> UnverifiedJwt<'t> {
     /// A [`Rejection`] about header or claims
     pub fn plausible(&self, policy: &Policy, now: Timestamp) -> Result<(), Rejection> {
         check_header(&self.header, policy)?;
-        check_claims(&self.payload, policy, now)?;
+        check_claims(text(Part::Payload, &self.payload)?, policy, now)?;
         Ok(())
     }
 }
@@ -221,7 +222,8 @@ fn parse_jws(token: &str, max_bytes: usize) -> Result<UnverifiedJwt<'_>, Rejecti
     let header = decode(Part::Header, header)?;
     let payload = decode(Part::Payload, payload)?;
     let signature = decode(Part::Signature, signature)?;
-    Ok(UnverifiedJwt { header: read_header(&header)?, signing_input, payload, signature })
+    let header = read_header(text(Part::Header, &header)?)?;
+    Ok(UnverifiedJwt { header, signing_input, payload, signature })
 }
 
 /// Step 1 of [`check`]: size and shape. Only the header has to have content here.
@@ -232,9 +234,8 @@ fn split(token: &str, max_bytes: usize) -> Result<[&str; 3], Rejection> {
     if token.trim_start().starts_with('{') {
         return Err(Rejection::JsonSerialization);
     }
-    let mut parts = token.split('.');
-    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let parts = token.split_once('.').and_then(|(header, rest)| Some((header, rest.split_once('.')?)));
+    let Some((header, (payload, signature))) = parts.filter(|(_, (_, signature))| !signature.contains('.')) else {
         return Err(match token.split('.').count() {
             5 => Rejection::EncryptedToken,
             found => Rejection::WrongPartCount { found },
@@ -255,7 +256,7 @@ fn decode(part: Part, text: &str) -> Result<Vec<u8>, Rejection> {
 
 /// Step 2 of [`check`], the part that no policy changes. `jwk jku x5u x5c` and members nobody knows are not looked at:
 /// a token can't bring its own key.
-fn read_header(json: &[u8]) -> Result<Header, Rejection> {
+fn read_header(json: &str) -> Result<Header, Rejection> {
     with_object(Part::Header, json, |header| {
         // RFC 7515 §4.1.11: "If any of the listed extension Header Parameters are not understood and supported by the
         // recipient, then the JWS is invalid", and an empty or wrongly typed list is invalid too.
