@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::cache::{Flight, Health, KeyCache};
 use crate::fetch::{FetchKeys, HttpClient, HttpKeys, Source, UrlProblem, parse_source};
@@ -103,8 +104,10 @@ impl Verifier {
         let (verdict, flight) = self.judge(token, now);
         let Some(flight) = flight else { return verdict };
         drop(verdict);
+        let began = Instant::now();
         flight.landed().await;
-        self.check(token, now)
+        // The token has aged while we waited.
+        self.check(token, now + began.elapsed())
     }
 
     /// How the key set is doing. Cheap enough for every probe.

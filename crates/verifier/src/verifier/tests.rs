@@ -2,7 +2,7 @@
 
 use keywheel_jose::AccessTokenClaims;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::*;
 use crate::fixtures::{Answer, ISSUED_AT, ISSUER, ScriptedIssuer, Signer, key_set, policy};
@@ -62,6 +62,20 @@ mod the_first_set {
 
         assert_eq!(verdict, Ok(()));
         assert_eq!(issuer.fetch_count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_ends_while_its_caller_waits_is_refused() {
+        let signer = Signer::new("a");
+        let issuer = ScriptedIssuer::default();
+        issuer.answers(Answer::After(seconds(3), Box::new(Answer::Document(key_set(&[&signer]), 60))));
+        let verifier = start(&issuer);
+        // With the leeway it has two seconds left.
+        let ends = ISSUED_AT - policy().leeway() + seconds(2);
+
+        let verdict = verify(&verifier, &signer.token_with(json!({"exp": ends}))).await;
+
+        assert!(matches!(verdict, Err(VerifyError::Rejected(Rejection::Expired { .. }))), "{verdict:?}");
     }
 
     #[tokio::test(start_paused = true)]
