@@ -147,7 +147,7 @@ impl Keyring {
     ///
     /// [`How::Safe`] waits until its announcement has run its course, and until every replica either knows the new date or has
     /// stopped signing. With [`How::Now`] a replica that hears of it late goes on signing with the old key for up to
-    /// `max_staleness`; that key stays published so much longer.
+    /// `max_staleness`, by a clock that may be ahead; that key stays published so much longer.
     ///
     /// # Errors
     /// Every [`BringForwardError`].
@@ -178,7 +178,7 @@ impl Keyring {
         {
             steps.push(Step::Raise {
                 kid: signer.kid.clone(),
-                max_ttl: signer.max_ttl + policy.max_staleness(),
+                max_ttl: signer.max_ttl + policy.max_staleness() + policy.clock_skew(),
                 clock_skew: signer.clock_skew,
             });
         }
@@ -224,4 +224,192 @@ impl Keyring {
 
 fn may_stumble(signs_from: Timestamp, announced: Timestamp) -> Option<MayStumble> {
     (signs_from < announced).then_some(MayStumble { until: announced, who: NEVER_SEEN })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::{RotateEvery, RotationSettings};
+    use crate::ring::testing::{applied, key};
+
+    const ES256: Algorithm = Algorithm::ES256;
+    const NOW: i64 = 1_000_000;
+    const HOUR: i64 = 3_600;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix(seconds)
+    }
+
+    /// Hourly rotations announced for ten minutes; skew 30 s, staleness at most 9 min 30 s.
+    fn policy() -> RotationPolicy {
+        RotationPolicy::new(RotationSettings {
+            rotate: RotateEvery::Interval(Duration::from_secs(3_600)),
+            announce: Duration::from_secs(600),
+            ..RotationSettings::default()
+        })
+        .expect("a safe policy")
+    }
+
+    /// `o` retires, `a` signs since NOW, `b` is its standby.
+    fn ring() -> Keyring {
+        Keyring::new(vec![
+            key("o", 1, NOW - 2 * HOUR, NOW - HOUR),
+            key("a", 2, NOW - HOUR, NOW),
+            key("b", 3, NOW, NOW + HOUR),
+        ])
+    }
+
+    fn signer(keyring: &Keyring, now: i64) -> Option<&str> {
+        keyring.signer(ES256, at(now)).map(|key| key.kid.as_str())
+    }
+
+    #[test]
+    fn the_standby_signs_in_the_instant_its_predecessor_is_revoked() {
+        let now = NOW + 1_000;
+
+        let revocation = ring().revoke("a", &policy(), at(now)).expect("it signs");
+
+        assert_eq!(revocation.signs_next, WhoSigns::Standby { kid: "b".into() });
+        assert_eq!(revocation.may_stumble, None);
+        assert_eq!(revocation.refuses_tokens_until, Some(at(now + 600)));
+        assert_eq!(signer(&applied(&ring(), &revocation.steps), now), Some("b"));
+    }
+
+    #[test]
+    fn a_replica_whose_clock_is_behind_obeys_a_revocation_at_once() {
+        let now = NOW + 1_000;
+
+        let revocation = ring().revoke("a", &policy(), at(now)).expect("it signs");
+
+        assert_eq!(signer(&applied(&ring(), &revocation.steps), now - 30), Some("b"));
+    }
+
+    #[test]
+    fn a_key_revoked_as_it_starts_leaves_its_predecessor_superseded_when_it_was() {
+        let now = NOW + 5;
+
+        let revocation = ring().revoke("a", &policy(), at(now)).expect("it signs");
+
+        let after = applied(&ring(), &revocation.steps);
+        assert_eq!(after.superseded_at(after.key("o").expect("a row")), Some(at(NOW)));
+        assert_eq!(signer(&after, now), Some("b"));
+    }
+
+    #[test]
+    fn a_standby_announced_too_briefly_is_said_to_make_verifiers_stumble() {
+        let revocation = ring().revoke("a", &policy(), at(NOW + 100)).expect("it signs");
+
+        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 600)));
+    }
+
+    #[test]
+    fn the_key_after_the_standby_is_published_with_the_revocation() {
+        let keys = [ring().keys(), &[key("c", 4, NOW + HOUR, NOW + 2 * HOUR)]].concat();
+        let now = at(NOW + HOUR - 60);
+
+        let revocation = Keyring::new(keys).revoke("a", &policy(), now).expect("it signs");
+
+        assert!(revocation.steps.contains(&Step::PublishEarlier { kid: "c".into(), publish_at: now }));
+    }
+
+    #[test]
+    fn without_a_standby_a_replacement_signs_at_once() {
+        let keyring = Keyring::new(ring().keys()[..2].to_vec());
+        let now = at(NOW + 100);
+
+        let revocation = keyring.revoke("a", &policy(), now).expect("it signs");
+
+        assert_eq!(revocation.signs_next, WhoSigns::Replacement);
+        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 700)));
+        let after = applied(&keyring, &revocation.steps);
+        assert!(after.signer(ES256, now).is_none());
+        let replaced = applied(&after, &after.plan(&policy(), &[ES256], now));
+        assert_eq!(replaced.signer(ES256, now).map(|key| key.serial), Some(3));
+    }
+
+    #[test]
+    fn revoking_a_standby_leaves_the_signer_alone() {
+        let revocation = ring().revoke("b", &policy(), at(NOW + 100)).expect("it waits");
+
+        assert_eq!(revocation.signs_next, WhoSigns::Unchanged);
+        assert_eq!(revocation.refuses_tokens_until, None);
+        assert_eq!(revocation.steps, [Step::Revoke { kid: "b".into(), revoked_at: at(NOW + 100) }]);
+    }
+
+    #[test]
+    fn revoking_a_retiring_key_says_until_when_tokens_are_refused() {
+        let revocation = ring().revoke("o", &policy(), at(NOW + 100)).expect("it retires");
+
+        assert_eq!(revocation.refuses_tokens_until, Some(at(NOW + 600)));
+        let after = applied(&ring(), &revocation.steps);
+        assert!(after.published(&[], at(NOW + 100)).iter().all(|key| key.kid != "o"));
+    }
+
+    #[test]
+    fn a_key_is_revoked_once() {
+        let revocation = ring().revoke("b", &policy(), at(NOW + 100)).expect("it waits");
+        let after = applied(&ring(), &revocation.steps);
+
+        let again = after.revoke("b", &policy(), at(NOW + 200));
+
+        assert_eq!(again, Err(RevokeError::AlreadyRevoked { kid: "b".into(), at: at(NOW + 100) }));
+    }
+
+    #[test]
+    fn an_unknown_key_is_not_revoked() {
+        let error = ring().revoke("x", &policy(), at(NOW)).expect_err("no such key");
+
+        assert_eq!(error, RevokeError::Unknown { kid: "x".into() });
+    }
+
+    #[test]
+    fn a_safe_rotation_waits_for_replicas_that_have_not_heard_of_it() {
+        let now = NOW + 1_000;
+
+        let brought = ring().bring_forward(ES256, &policy(), at(now), How::Safe).expect("it is early");
+
+        assert_eq!((brought.from, brought.to), (at(NOW + HOUR), at(now + 570 + 30)));
+        assert_eq!(brought.may_stumble, None);
+        assert_eq!(signer(&applied(&ring(), &brought.steps), now + 600), Some("b"));
+    }
+
+    #[test]
+    fn a_safe_rotation_waits_for_the_announcement() {
+        let mut keys = ring().keys().to_vec();
+        keys[2].publish_at = at(NOW + 500);
+
+        let brought =
+            Keyring::new(keys).bring_forward(ES256, &policy(), at(NOW + 500), How::Safe).expect("it is early");
+
+        assert_eq!(brought.to, at(NOW + 1_100));
+    }
+
+    #[test]
+    fn a_rotation_now_says_who_may_stumble_and_keeps_the_old_key_longer() {
+        let now = NOW + 100;
+
+        let brought = ring().bring_forward(ES256, &policy(), at(now), How::Now).expect("it is early");
+
+        assert_eq!(brought.to, at(now));
+        assert_eq!(brought.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 600)));
+        let after = applied(&ring(), &brought.steps);
+        let old = after.key("a").expect("a row");
+        assert_eq!(after.remove_at(old), Some(at(now + 600 + 570 + 30 + 90)));
+    }
+
+    #[test]
+    fn a_rotation_due_anyway_is_not_brought_forward() {
+        let error = ring().bring_forward(ES256, &policy(), at(NOW + HOUR - 60), How::Safe).expect_err("it is due");
+
+        assert!(matches!(error, BringForwardError::NoEarlier { sign_from, .. } if sign_from == at(NOW + HOUR)));
+    }
+
+    #[test]
+    fn a_ring_without_a_standby_is_not_rotated() {
+        let error = Keyring::default().bring_forward(ES256, &policy(), at(NOW), How::Now).expect_err("no keys");
+
+        assert_eq!(error, BringForwardError::NoStandby { alg: ES256 });
+    }
 }

@@ -24,8 +24,12 @@
 //! drops the fraction: that counts as skew too. Clocks may step within these bounds.
 //!
 //! # What a change of policy promises
-//! A new policy holds from the restart of the whole fleet. While replicas with different policies run side by side the
-//! weaker `announce` counts: raise `announce` first, the ages after it.
+//! Promises in the rows only grow: a key that has not started to sign is postponed where the new `announce` is longer, and
+//! lifetimes and skew are raised, never lowered. Two things the rows cannot know are the operator's:
+//! - Sets that were served under a longer `jwks_max_age` are cached for that long yet. Lower the ages first, and `announce`
+//!   below them only when the old ages have passed.
+//! - A policy holds from the restart of the whole fleet. While replicas with different policies run side by side the weaker
+//!   `announce` counts: raise `announce` first, the ages after it.
 
 mod acts;
 mod duration;

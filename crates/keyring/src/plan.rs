@@ -267,6 +267,13 @@ impl From<&KeyRecord> for Planned {
     }
 }
 
+impl Planned {
+    /// Whether it was made or moved to sign from when it is published, because another could not sign any more.
+    fn stands_in(&self) -> bool {
+        self.sign_from <= self.publish_at
+    }
+}
+
 /// From when a key signs that takes over at once.
 ///
 /// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then has a signer as soon
@@ -301,6 +308,7 @@ fn publish_standby(live: &mut [Planned], now: Timestamp, steps: &mut Vec<Step>) 
     if signs
         && let Some(next) = upcoming.next()
         && next.publish_at > now
+        && !next.stands_in()
         && upcoming.all(|key| key.publish_at > now)
     {
         next.publish_at = now;
@@ -321,12 +329,280 @@ fn postpone(policy: &RotationPolicy, live: &mut [Planned], now: Timestamp, steps
         let out_of_order = predecessor.is_some_and(|at| key.sign_from <= at);
         let published_everywhere = key.publish_at + policy.clock_skew() <= now;
         let imminent = key.sign_from <= now + policy.replica_convergence() + policy.clock_skew();
-        let stands_in = key.sign_from <= key.publish_at;
-        let too_early = key.sign_from < least && !(published_everywhere && imminent) && !stands_in;
+        let too_early = key.sign_from < least && !(published_everywhere && imminent) && !key.stands_in();
         if key.sign_from > now && (too_early || out_of_order) {
             key.sign_from = predecessor.map_or(least, |at| policy.next_sign_from(at, key.publish_at));
             steps.extend(key.kid.clone().map(|kid| Step::Postpone { kid, sign_from: key.sign_from }));
         }
         predecessor = Some(key.sign_from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{RotateEvery, RotationSettings};
+    use crate::ring::testing::{applied, key};
+
+    const ES256: Algorithm = Algorithm::ES256;
+    const RS256: Algorithm = Algorithm::RS256;
+    const NOW: i64 = 1_000_000;
+    const HOUR: i64 = 3_600;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix(seconds)
+    }
+
+    /// Hourly rotations announced for ten minutes; prepared two minutes ahead; skew 30 s, convergence 30 s.
+    fn settings() -> RotationSettings {
+        RotationSettings {
+            rotate: RotateEvery::Interval(Duration::from_secs(3_600)),
+            announce: Duration::from_secs(600),
+            ..RotationSettings::default()
+        }
+    }
+
+    fn policy() -> RotationPolicy {
+        RotationPolicy::new(settings()).expect("a safe policy")
+    }
+
+    /// `a` signs since NOW, `b` is its standby.
+    fn steady() -> Keyring {
+        Keyring::new(vec![key("a", 1, NOW - HOUR, NOW), key("b", 2, NOW, NOW + HOUR)])
+    }
+
+    fn edited(keyring: &Keyring, kid: &str, edit: impl Fn(&mut KeyRecord)) -> Keyring {
+        let mut keys = keyring.keys().to_vec();
+        edit(keys.iter_mut().find(|key| key.kid == kid).expect("a row"));
+        Keyring::new(keys)
+    }
+
+    fn plan(keyring: &Keyring, now: i64) -> Vec<Step> {
+        let steps = keyring.plan(&policy(), &[ES256], at(now));
+        let again = applied(keyring, &steps).plan(&policy(), &[ES256], at(now));
+        assert_eq!(again, [], "a plan is idempotent");
+        steps
+    }
+
+    /// `(serial, publish_at, sign_from)` of every key to create.
+    fn created(steps: &[Step]) -> Vec<(i64, i64, i64)> {
+        let places = steps.iter().filter_map(|step| match step {
+            Step::Create { serial, publish_at, sign_from, .. } => {
+                Some((*serial, publish_at.as_unix(), sign_from.as_unix()))
+            }
+            _ => None,
+        });
+        places.collect()
+    }
+
+    #[test]
+    fn a_new_issuer_signs_at_once_and_has_a_standby() {
+        let steps = plan(&Keyring::default(), NOW);
+
+        assert_eq!(created(&steps), [(1, NOW - 30, NOW - 30), (2, NOW, NOW - 30 + HOUR)]);
+    }
+
+    #[test]
+    fn a_steady_ring_needs_nothing() {
+        assert_eq!(plan(&steady(), NOW + HOUR - 121), []);
+    }
+
+    #[test]
+    fn the_next_standby_is_prepared_before_its_predecessor_signs() {
+        let steps = plan(&steady(), NOW + HOUR - 120);
+
+        assert_eq!(created(&steps), [(3, NOW + HOUR, NOW + 2 * HOUR)]);
+    }
+
+    #[test]
+    fn a_late_standby_is_announced_in_full_and_the_rotation_slips() {
+        let late = NOW + 2 * HOUR - 100;
+
+        assert_eq!(created(&plan(&steady(), late)), [(3, late, late + 600)]);
+    }
+
+    #[test]
+    fn a_late_cron_rotation_slips_to_an_allowed_instant() {
+        let cron = RotateEvery::Cron("0 0 * * * *".to_owned());
+        let policy = RotationPolicy::new(RotationSettings { rotate: cron, ..settings() }).expect("a safe policy");
+        let late = at(NOW + 2 * HOUR - 100);
+
+        let [(_, publish_at, sign_from)] = created(&steady().plan(&policy, &[ES256], late))[..] else {
+            panic!("one key expected")
+        };
+
+        assert_eq!(publish_at, late.as_unix());
+        assert_eq!((sign_from % HOUR, sign_from >= publish_at + 600), (0, true));
+    }
+
+    #[test]
+    fn a_new_algorithm_of_a_running_issuer_is_announced_first() {
+        let steps = steady().plan(&policy(), &[ES256, RS256], at(NOW));
+
+        let [Step::Create { alg: RS256, serial: 1, publish_at, sign_from, .. }] = steps[..] else {
+            panic!("one key expected: {steps:?}")
+        };
+        assert_eq!((publish_at, sign_from), (at(NOW), at(NOW + 600)));
+    }
+
+    #[test]
+    fn a_ring_of_revoked_keys_is_replaced_at_once() {
+        let now = NOW + 500;
+        let revoke = |key: &mut KeyRecord| (key.revoked_at, key.has_private) = (Some(at(now)), false);
+        let ring = edited(&edited(&steady(), "a", revoke), "b", revoke);
+
+        assert_eq!(created(&plan(&ring, now)), [(3, now - 30, now - 30), (4, now, now - 30 + HOUR)]);
+    }
+
+    #[test]
+    fn a_standby_takes_over_from_a_signer_that_was_revoked_alone() {
+        let ring = edited(&steady(), "a", |key| (key.revoked_at, key.has_private) = (Some(at(NOW + 10)), false));
+
+        let steps = plan(&ring, NOW + 10);
+
+        assert_eq!(steps[0], Step::BringForward { kid: "b".into(), publish_at: at(NOW), sign_from: at(NOW) });
+        assert_eq!(created(&steps), [(3, NOW + 10, NOW + HOUR)]);
+    }
+
+    #[test]
+    fn a_signer_without_its_private_half_is_stood_in_for() {
+        let ring = edited(&steady(), "a", |key| key.has_private = false);
+
+        let steps = plan(&ring, NOW + 500);
+
+        assert_eq!(steps[0], Step::BringForward { kid: "b".into(), publish_at: at(NOW), sign_from: at(NOW + 470) });
+    }
+
+    #[test]
+    fn a_scheduled_key_is_published_earlier_where_no_standby_is() {
+        let ring = edited(&steady(), "b", |key| key.publish_at = at(NOW + 1_000));
+
+        assert_eq!(plan(&ring, NOW + 10), [Step::PublishEarlier { kid: "b".into(), publish_at: at(NOW + 10) }]);
+    }
+
+    #[test]
+    fn a_longer_announcement_postpones_keys_that_have_not_started() {
+        let ring = edited(&steady(), "b", |key| key.sign_from = at(NOW + 400));
+
+        assert_eq!(plan(&ring, NOW + 10), [Step::Postpone { kid: "b".into(), sign_from: at(NOW + HOUR) }]);
+    }
+
+    #[test]
+    fn a_key_about_to_start_is_not_postponed_once_all_publish_it() {
+        let ring = edited(&steady(), "b", |key| key.sign_from = at(NOW + 400));
+
+        let steps = plan(&ring, NOW + 340);
+
+        assert!(!steps.iter().any(|step| matches!(step, Step::Postpone { .. })), "{steps:?}");
+    }
+
+    #[test]
+    fn a_stand_in_is_not_postponed_by_a_clock_that_is_behind() {
+        let ring = edited(&steady(), "a", |key| key.sign_from = at(NOW - HOUR));
+        let ring = edited(&ring, "b", |key| (key.publish_at, key.sign_from) = (at(NOW), at(NOW)));
+
+        let steps = plan(&ring, NOW - 20);
+
+        assert!(!steps.iter().any(|step| matches!(step, Step::Postpone { .. })), "{steps:?}");
+    }
+
+    #[test]
+    fn promises_are_raised_and_never_lowered() {
+        let short = edited(&steady(), "a", |key| key.max_ttl = Duration::from_secs(5));
+        let long = edited(&short, "b", |key| key.max_ttl = Duration::from_secs(9_999));
+
+        let raised =
+            Step::Raise { kid: "a".into(), max_ttl: Duration::from_secs(600), clock_skew: Duration::from_secs(30) };
+        assert_eq!(plan(&long, NOW + 10), [raised]);
+    }
+
+    #[test]
+    fn skew_is_raised_without_lowering_the_lifetime() {
+        let ring = edited(&steady(), "b", |key| {
+            (key.max_ttl, key.clock_skew) = (Duration::from_secs(9_999), Duration::ZERO);
+        });
+
+        let raised =
+            Step::Raise { kid: "b".into(), max_ttl: Duration::from_secs(9_999), clock_skew: Duration::from_secs(30) };
+        assert_eq!(plan(&ring, NOW + 10), [raised]);
+    }
+
+    #[test]
+    fn a_private_half_is_destroyed_when_no_clock_can_sign_with_it() {
+        let handover = NOW + HOUR;
+        let ring = Keyring::new([steady().keys(), &[key("c", 3, handover, handover + HOUR)]].concat());
+
+        assert_eq!(plan(&ring, handover + 29), []);
+        assert_eq!(plan(&ring, handover + 30), [Step::DestroyPrivate { kid: "a".into() }]);
+    }
+
+    #[test]
+    fn a_revoked_private_half_is_destroyed_at_once() {
+        let ring = edited(&steady(), "b", |key| key.revoked_at = Some(at(NOW + 10)));
+
+        let steps = plan(&ring, NOW + 10);
+
+        assert!(steps.contains(&Step::DestroyPrivate { kid: "b".into() }), "{steps:?}");
+        assert_eq!(created(&steps), [(3, NOW + 10, NOW + HOUR)]);
+    }
+
+    #[test]
+    fn rows_are_dropped_long_after_removal_but_never_the_last() {
+        let spent = |mut key: KeyRecord| {
+            key.has_private = false;
+            key
+        };
+        let ring = Keyring::new(vec![
+            spent(key("a", 1, NOW, NOW)),
+            spent(key("b", 2, NOW, NOW + 1)),
+            key("c", 3, NOW, NOW + HOUR),
+        ]);
+        let memory = 3 * HOUR;
+        let deletes = |now| {
+            let steps = ring.plan(&policy(), &[], at(now));
+            steps.into_iter().filter(|step| matches!(step, Step::Delete { .. })).collect::<Vec<_>>()
+        };
+
+        assert_eq!(deletes(NOW + 1 + 690 + memory - 1), []);
+        assert_eq!(deletes(NOW + 1 + 690 + memory), [Step::Delete { kid: "a".into() }]);
+        let all_but_the_last = [Step::Delete { kid: "a".into() }, Step::Delete { kid: "b".into() }];
+        assert_eq!(deletes(NOW + 1_000 * HOUR), all_but_the_last);
+    }
+
+    #[test]
+    fn a_row_outlives_those_it_superseded() {
+        let ring = Keyring::new(vec![
+            KeyRecord { max_ttl: Duration::from_secs(1_000_000), ..key("a", 1, NOW, NOW) },
+            key("b", 2, NOW, NOW + 10),
+            key("c", 3, NOW, NOW + HOUR),
+        ]);
+
+        let steps = ring.plan(&policy(), &[], at(NOW + 100 * HOUR));
+
+        assert!(!steps.iter().any(|step| matches!(step, Step::Delete { .. })), "{steps:?}");
+    }
+
+    #[test]
+    fn a_ring_no_longer_configured_gets_no_keys_and_keeps_its_last() {
+        let ring = steady();
+        let later = at(NOW + 2 * HOUR);
+
+        let steps = ring.plan(&policy(), &[], later);
+
+        assert_eq!(steps, [Step::DestroyPrivate { kid: "a".into() }]);
+        assert_eq!(ring.signer(ES256, later).map(|key| key.kid.as_str()), Some("b"));
+    }
+
+    #[test]
+    fn a_key_an_operator_brings_joins_the_end_of_the_ring() {
+        let Step::Create { serial, publish_at, sign_from, .. } = steady().append(&policy(), ES256, at(NOW + 10)) else {
+            panic!("a place")
+        };
+        assert_eq!((serial, publish_at, sign_from), (3, at(NOW + HOUR), at(NOW + 2 * HOUR)));
+
+        let Step::Create { serial, sign_from, .. } = Keyring::default().append(&policy(), ES256, at(NOW)) else {
+            panic!("a place")
+        };
+        assert_eq!((serial, sign_from), (1, at(NOW - 30)));
     }
 }

@@ -200,12 +200,138 @@ impl KeyRecord {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::testing::key;
+    use super::*;
+
+    const ES256: Algorithm = Algorithm::ES256;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix(seconds)
+    }
+
+    /// Rotations at 1000, 2000 and 3000; each key is published when its predecessor starts, and for 690 s after its own time.
+    fn ring() -> Keyring {
+        Keyring::new(vec![key("c", 3, 2_000, 3_000), key("a", 1, 1_000, 1_000), key("b", 2, 1_000, 2_000)])
+    }
+
+    fn revoked(kid: &str, at: i64) -> Keyring {
+        let mut keys = ring().keys().to_vec();
+        let key = keys.iter_mut().find(|key| key.kid == kid).expect("one of the three");
+        key.revoked_at = Some(Timestamp::from_unix(at));
+        Keyring::new(keys)
+    }
+
+    fn signer(keyring: &Keyring, now: i64) -> Option<&str> {
+        keyring.signer(ES256, at(now)).map(|key| key.kid.as_str())
+    }
+
+    fn published(keyring: &Keyring, now: i64) -> Vec<&str> {
+        keyring.published(&[ES256], at(now)).into_iter().map(|key| key.kid.as_str()).collect()
+    }
+
+    #[test]
+    fn a_key_lives_through_its_phases() {
+        let ring = ring();
+        let b = ring.key("b").expect("a row");
+
+        for (now, phase) in [
+            (999, Phase::Scheduled),
+            (1_000, Phase::Standby),
+            (1_999, Phase::Standby),
+            (2_000, Phase::Signing),
+            (2_999, Phase::Signing),
+            (3_000, Phase::Retiring),
+            (3_689, Phase::Retiring),
+            (3_690, Phase::Removed),
+        ] {
+            assert_eq!(ring.phase(b, at(now)), phase, "at {now}");
+        }
+    }
+
+    #[test]
+    fn the_signer_changes_by_the_clock_alone() {
+        let ring = ring();
+
+        assert_eq!(signer(&ring, 999), None);
+        assert_eq!(signer(&ring, 1_999), Some("a"));
+        assert_eq!(signer(&ring, 2_000), Some("b"));
+        assert_eq!(signer(&ring, 1_000_000), Some("c"));
+        assert_eq!(ring.signs_until(ES256, at(1_500)), Some(at(2_000)));
+        assert_eq!(ring.signs_until(ES256, at(3_500)), None);
+    }
+
+    #[test]
+    fn the_set_has_the_signer_first_and_the_retiring_newest_first() {
+        let mut keys = ring().keys().to_vec();
+        keys.push(key("d", 4, 3_000, 4_000));
+        keys[0].max_ttl = Duration::from_secs(10_000);
+
+        assert_eq!(published(&Keyring::new(keys), 3_100), ["c", "d", "b", "a"]);
+    }
+
+    #[test]
+    fn rings_come_in_the_order_asked_for_then_the_others() {
+        let mut keys = ring().keys().to_vec();
+        for (kid, alg) in [("r", Algorithm::RS256), ("e", Algorithm::EdDSA)] {
+            keys.push(KeyRecord { alg, ..key(kid, 1, 1_000, 1_000) });
+        }
+        let keyring = Keyring::new(keys);
+
+        let order = |algorithms: &[Algorithm]| {
+            keyring.published(algorithms, at(1_500)).iter().map(|key| key.kid.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(order(&[Algorithm::RS256, ES256]), ["r", "a", "b", "e"]);
+        assert_eq!(order(&[Algorithm::RS256, Algorithm::RS256]), ["r", "a", "b", "e"]);
+    }
+
+    #[test]
+    fn a_revoked_key_is_out_whatever_the_clock_says() {
+        let ring = revoked("b", 2_500);
+
+        assert_eq!(published(&ring, 2_400), ["c", "a"]);
+        assert_eq!(ring.phase(ring.key("b").expect("a row"), at(2_400)), Phase::Revoked);
+    }
+
+    #[test]
+    fn a_superseded_key_never_signs_again_even_if_its_successor_is_revoked() {
+        assert_eq!(signer(&revoked("b", 2_500), 2_600), None);
+    }
+
+    #[test]
+    fn a_key_revoked_before_its_time_never_took_over() {
+        let ring = revoked("b", 1_500);
+
+        assert_eq!(signer(&ring, 2_500), Some("a"));
+        assert_eq!(ring.superseded_at(ring.key("a").expect("a row")), Some(at(3_000)));
+    }
+
+    #[test]
+    fn nothing_changes_before_the_next_change() {
+        let ring = ring();
+        let mut seen = Vec::new();
+        let mut now = at(0);
+        while let Some(next) = ring.next_change(now) {
+            seen.push(next.as_unix());
+            now = next;
+        }
+
+        assert_eq!(seen, [1_000, 2_000, 2_690, 3_000, 3_690]);
+    }
+
+    #[test]
+    fn phases_are_written_in_lower_case() {
+        assert_eq!(serde_json::to_string(&Phase::Standby).expect("a name"), "\"standby\"");
+    }
+}
+
 /// Rows made by hand, for the tests of this crate.
 #[cfg(test)]
 pub(crate) mod testing {
     use keywheel_jose::{Algorithm, PublicJwk, Timestamp};
 
-    use super::{Duration, KeyRecord};
+    use super::{Duration, KeyRecord, Keyring};
     use crate::plan::Step;
 
     /// The key of RFC 8037, appendix A.2: the ring never looks inside.
@@ -231,6 +357,27 @@ pub(crate) mod testing {
             revoked_at: None,
             has_private: true,
         }
+    }
+
+    /// The rows after these steps, whoever else is writing.
+    pub(crate) fn applied(keyring: &Keyring, steps: &[Step]) -> Keyring {
+        let mut keys = keyring.keys().to_vec();
+        for step in steps {
+            match step {
+                Step::Create { alg, serial, publish_at, sign_from, max_ttl, clock_skew, .. } => keys.push(KeyRecord {
+                    alg: *alg,
+                    max_ttl: *max_ttl,
+                    clock_skew: *clock_skew,
+                    ..key(&format!("{alg}-{serial}"), *serial, publish_at.as_unix(), sign_from.as_unix())
+                }),
+                Step::Delete { kid } => keys.retain(|key| key.kid != *kid),
+                _ => {
+                    let key = keys.iter_mut().find(|key| Some(key.kid.as_str()) == step.kid());
+                    key.expect("a step names a key of the ring").take(step);
+                }
+            }
+        }
+        Keyring::new(keys)
     }
 
     impl KeyRecord {

@@ -45,7 +45,8 @@ impl Keyring {
     pub fn schedule(&self, policy: &RotationPolicy, algorithms: &[Algorithm], now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
         for alg in self.algorithms() {
-            let planned_start = self.planned(policy, algorithms, alg, now).first().map(|key| key.sign_from);
+            let planned = self.planned(policy, algorithms, alg, now);
+            let planned_start = planned.first().map(|key| key.sign_from);
             for key in self.ring(alg).iter().filter(|key| !key.is_revoked()) {
                 let superseded_at = self.superseded_at(key).or(planned_start);
                 let life = Life {
@@ -59,7 +60,6 @@ impl Keyring {
                 };
                 events.extend(life.events());
             }
-            let planned = self.planned(policy, algorithms, alg, now);
             for (index, key) in planned.iter().enumerate() {
                 let superseded_at = planned.get(index + 1).map(|next| next.sign_from);
                 let life = Life {
@@ -133,5 +133,46 @@ impl Life<'_> {
         .filter_map(|(at, what)| {
             at.map(|at| Event { at, alg: self.alg, serial: self.serial, kid: self.kid.cloned(), what })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::RotationSettings;
+    use crate::ring::testing::key;
+
+    const DAY: i64 = 86_400;
+
+    fn events(algorithms: &[Algorithm]) -> Vec<(i64, i64, bool, EventKind)> {
+        let policy = RotationPolicy::new(RotationSettings::default()).expect("a safe policy");
+        let ring = Keyring::new(vec![key("a", 1, 0, 0), key("b", 2, 0, 30 * DAY)]);
+        let events = ring.schedule(&policy, algorithms, Timestamp::from_unix(DAY));
+        events.into_iter().map(|event| (event.at.as_unix(), event.serial, event.kid.is_some(), event.what)).collect()
+    }
+
+    #[test]
+    fn planned_keys_are_shown_before_they_exist() {
+        let events = events(&[Algorithm::ES256]);
+
+        assert_eq!(
+            events[..6],
+            [
+                (30 * DAY, 1, true, EventKind::StopSigning),
+                (30 * DAY, 2, true, EventKind::StartSigning),
+                (30 * DAY, 3, false, EventKind::Publish),
+                (30 * DAY + 690, 1, true, EventKind::Remove),
+                (60 * DAY, 2, true, EventKind::StopSigning),
+                (60 * DAY, 3, false, EventKind::StartSigning),
+            ]
+        );
+        assert_eq!(events.last(), Some(&(120 * DAY + 690, 4, false, EventKind::Remove)));
+    }
+
+    #[test]
+    fn a_ring_no_longer_configured_has_no_planned_keys() {
+        let events = events(&[]);
+
+        assert_eq!(events.last(), Some(&(30 * DAY + 690, 1, true, EventKind::Remove)));
     }
 }

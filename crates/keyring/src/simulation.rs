@@ -128,8 +128,8 @@ struct Tally {
     checks: usize,
 }
 
-/// Settings of one of three sizes: seconds, minutes, days.
-fn draw_settings(dice: &mut Dice, weakness: Weakness) -> RotationSettings {
+/// Settings of one of three sizes: seconds, minutes, days. Sets may be `cached` from before for so long.
+fn draw_settings(dice: &mut Dice, weakness: Weakness, cached: i64) -> RotationSettings {
     let (age, shared, skew, poll, spare, gap, ttl) = match dice.between(0, 2) {
         0 => (10, 5, 4, 2, 10, 20, 30),
         1 => (600, 120, 60, 30, 900, 3_600, 7_200),
@@ -140,7 +140,8 @@ fn draw_settings(dice: &mut Dice, weakness: Weakness) -> RotationSettings {
     // Three divides it, so that two thirds of it are whole seconds.
     let clock_skew = 3 * dice.between(0, skew / 3 + 1);
     let poll = dice.between(1, poll);
-    let least = jwks_max_age + jwks_shared_max_age.unwrap_or((jwks_max_age / 10).max(1)) + 2 * poll + clock_skew;
+    let age = jwks_max_age + jwks_shared_max_age.unwrap_or((jwks_max_age / 10).max(1));
+    let least = age.max(cached) + 2 * poll + clock_skew;
     let announce = least + if dice.chance(60) { 0 } else { dice.between(0, spare) };
     let interval = announce + clock_skew + if dice.chance(40) { 0 } else { dice.between(0, gap) };
     let max_staleness = match dice.between(0, 3) {
@@ -168,8 +169,8 @@ fn draw_settings(dice: &mut Dice, weakness: Weakness) -> RotationSettings {
     settings
 }
 
-fn draw_reign(dice: &mut Dice, weakness: Weakness, from: i64) -> Reign {
-    let settings = draw_settings(dice, weakness);
+fn draw_reign(dice: &mut Dice, weakness: Weakness, cached: i64, from: i64) -> Reign {
+    let settings = draw_settings(dice, weakness, cached);
     let sound = RotationPolicy::new(settings.clone()).expect("the drawn settings keep the inequalities");
     let mut reign = Reign {
         from,
@@ -225,10 +226,11 @@ impl Replica {
 impl History {
     fn new(seed: u64, weakness: Weakness) -> Self {
         let mut dice = Dice(seed);
-        let mut reigns = vec![draw_reign(&mut dice, weakness, START)];
+        let mut reigns = vec![draw_reign(&mut dice, weakness, 0, START)];
         // Where and when later policies hold is decided while the history runs; how bad clocks are is decided now.
         for _ in 0..if weakness == Weakness::None { dice.between(0, 2) } else { 0 } {
-            reigns.push(draw_reign(&mut dice, weakness, i64::MAX));
+            let cached = reigns.iter().map(|reign| reign.cached_at_most).max().unwrap_or(0);
+            reigns.push(draw_reign(&mut dice, weakness, cached, i64::MAX));
         }
         let true_skew = reigns.iter().map(|reign| reign.skew).min().expect("there is a first");
         let algorithms =
@@ -309,7 +311,10 @@ impl History {
 
     /// Plans on what the replica knows and writes what the database lets it.
     fn tick(&mut self, replica: usize, at: i64) -> Result<(), String> {
-        let Some((view, 0)) = self.view(replica, at) else { return Ok(()) };
+        let Some((view, 0)) = self.view(replica, at) else {
+            self.disturbed = true;
+            return Ok(());
+        };
         let knows_all = std::ptr::eq(view, self.newest());
         let view = view.clone();
         let now = self.replicas[replica].time(at);
@@ -583,9 +588,10 @@ impl History {
                 if self.revoked.get(&key.kid).is_some_and(|&revoked| used >= revoked) {
                     continue;
                 }
-                let oldest = used - self.reign(used).cached_at_most;
-                for served in [used, oldest, self.dice.between(oldest, used)] {
-                    // What a former policy let caches keep may be older than this one's.
+                let oldest = used - self.reigns.iter().map(|reign| reign.cached_at_most).max().unwrap_or(0);
+                let usual = used - self.reign(used).cached_at_most;
+                for served in [used, usual, oldest, self.dice.between(oldest, used)] {
+                    // Each policy lets caches keep its own sets for so long and no longer.
                     if served + self.reign(served).cached_at_most < used {
                         continue;
                     }
