@@ -126,7 +126,7 @@ pub async fn revoke(
         let mut made = Vec::new();
         for step in rows.revoke(kid, policy, now())?.steps {
             if let Step::Create { alg, .. } = step {
-                made.push(generate(alg, config.keys.rsa_bits).await?);
+                made.push(PrivateKey::generate_in_background(alg, config.keys.rsa_bits).await?);
             }
         }
         let at = now();
@@ -271,11 +271,6 @@ fn refuse_declared(config: &Config, id: &str) -> Result<(), OpsError> {
 async fn read(ring: &Ring) -> Result<Keyring, OpsError> {
     let rows = ring.store.load_keys().await?;
     Ok(Keyring::new(rows.into_iter().map(|key| key.record).collect()))
-}
-
-async fn generate(alg: Algorithm, rsa_bits: usize) -> Result<PrivateKey, OpsError> {
-    let made = tokio::task::spawn_blocking(move || PrivateKey::generate(alg, rsa_bits)).await;
-    Ok(made.map_err(RotationError::Thread)??)
 }
 
 /// `kw_secret_` and 43 characters of base64url.

@@ -25,6 +25,7 @@ use crate::app::StartError;
 use crate::config::{self, Config, ConfigErrors, Loaded};
 use crate::edges::Edges;
 use crate::keys::LoadError;
+use crate::keys::material::PROGRESS;
 use crate::keys::rotator::RotationError;
 use crate::storage::StoreError;
 
@@ -206,18 +207,19 @@ fn read_input(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-/// Log lines go to standard error. Commands other than `serve` log only what went wrong.
+/// Log lines go to standard error. Commands other than `serve` only tell of what takes long; a failure is told once, at
+/// their end.
 fn log(serving: bool) {
     // The scheduler tells of its own beginnings, which nobody asked for.
-    let default = if serving { "info,tokio_cron_scheduler=warn" } else { "error" };
+    let default = if serving { "info,tokio_cron_scheduler=warn".to_owned() } else { format!("off,{PROGRESS}=info") };
     let filter = config::log_filter().and_then(|filter| filter.parse::<EnvFilter>().ok());
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)))
         .with_writer(std::io::stderr)
         .with_ansi(terminal)
-        .with_target(false)
-        .init();
+        .with_target(false);
+    if serving { lines.init() } else { lines.without_time().with_level(false).init() }
 }
 
 /// 16 MiB, more than any file a command reads.

@@ -22,7 +22,11 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 use signature::Signer;
+use tracing::info;
 use zeroize::Zeroizing;
+
+/// Target of the log lines that tell of slow work; commands show them, whatever else they log.
+pub(crate) const PROGRESS: &str = "keywheel::progress";
 
 /// Why a private key can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +92,19 @@ impl PrivateKey {
             other => return Err(MaterialError::Algorithm(other)),
         };
         Self::from_pkcs8(alg, pkcs8)
+    }
+
+    /// [`Self::generate`] on a blocking thread, telling what takes so long.
+    ///
+    /// # Errors
+    /// [`MaterialError::Generate`], [`MaterialError::Algorithm`].
+    pub async fn generate_in_background(alg: Algorithm, rsa_bits: usize) -> Result<Self, MaterialError> {
+        match alg {
+            Algorithm::RS256 | Algorithm::PS256 => info!(target: PROGRESS, "making a {rsa_bits}-bit RSA key for {alg}"),
+            _ => info!(target: PROGRESS, "making a key for {alg}"),
+        }
+        let made = tokio::task::spawn_blocking(move || Self::generate(alg, rsa_bits)).await;
+        made.unwrap_or(Err(MaterialError::Generate(alg)))
     }
 
     /// Reads a private key from PEM or JWK text. `alg` chooses between RS256 (the default, if the JWK says nothing)

@@ -40,9 +40,6 @@ pub enum RotationError {
     /// Sealing.
     #[error("a signing key could not be sealed")]
     Seal(#[from] SealError),
-    /// The blocking thread was lost.
-    #[error("the thread that generates keys ended early")]
-    Thread(#[from] tokio::task::JoinError),
     /// The wake-up schedule.
     #[error("the wake-up schedule could not be set up")]
     Schedule(#[from] JobSchedulerError),
@@ -147,7 +144,7 @@ impl Rotator {
         let mut made = Vec::new();
         for step in &steps {
             if let Step::Create { alg, .. } = step {
-                made.push(self.generate(*alg).await?);
+                made.push(PrivateKey::generate_in_background(*alg, self.rsa_bits).await?);
             }
         }
         // Making a key takes time, and its announcement runs from when it is stored, not from when it was planned.
@@ -183,11 +180,6 @@ impl Rotator {
         let ring = Keyring::new(stored.iter().map(|key| key.record.clone()).collect());
         self.keys.install(stored, &self.kek, read_at, self.clock.now())?;
         Ok(ring)
-    }
-
-    async fn generate(&self, alg: Algorithm) -> Result<PrivateKey, RotationError> {
-        let bits = self.rsa_bits;
-        Ok(tokio::task::spawn_blocking(move || PrivateKey::generate(alg, bits)).await??)
     }
 
     /// A commit that took longer than a poll has eaten into the announcement: the key starts later by as much.
