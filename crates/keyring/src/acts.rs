@@ -34,7 +34,8 @@ pub enum WhoSigns {
         /// Its `kid`.
         kid: String,
     },
-    /// There is no other key. The plan that follows creates one that signs at once, if the algorithm is still configured.
+    /// There is no other key. The plan that follows creates one that signs at once, if the algorithm is still
+    /// configured.
     Replacement,
 }
 
@@ -117,10 +118,11 @@ const NEVER_SEEN: &str =
     "verifiers whose cached JWKS is older than the key and which do not fetch again on an unknown kid";
 
 impl Keyring {
-    /// Withdraws a key for good: it is out of the JWKS and never signs again. If it signed, the standby does from the same instant.
+    /// Withdraws a key for good: it is out of the JWKS and never signs again. If it signed, the standby does from the
+    /// same instant.
     ///
-    /// The standby's `sign_from` lies `clock_skew` before `now` where the ring allows it, so that a replica whose clock is
-    /// behind has a signer as soon as it reads the rows.
+    /// The standby's `sign_from` lies `clock_skew` before `now` where the ring allows it, so that a replica whose clock
+    /// is behind has a signer as soon as it reads the rows.
     ///
     /// # Errors
     /// Every [`RevokeError`].
@@ -145,9 +147,9 @@ impl Keyring {
 
     /// Lets the standby of a ring sign sooner than planned.
     ///
-    /// [`How::Safe`] waits until its announcement has run its course, and until every replica either knows the new date or has
-    /// stopped signing. With [`How::Now`] a replica that hears of it late goes on signing with the old key for up to
-    /// `max_staleness`, by a clock that may be ahead; that key stays published so much longer.
+    /// [`How::Safe`] waits until its announcement has run its course, and until every replica either knows the new date
+    /// or has stopped signing. With [`How::Now`] a replica that hears of it late goes on signing with the old key for
+    /// up to `max_staleness`, by a clock that may be ahead; that key stays published so much longer.
     ///
     /// # Errors
     /// Every [`BringForwardError`].

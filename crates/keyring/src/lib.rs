@@ -1,8 +1,8 @@
 //! The timetable of signing keys: which key is published, which signs, and what is due, at an instant.
 //!
-//! When a key is born its whole life is written down, and everything any replica does at `t` follows from the rows and `t`
-//! alone. Nothing has to fire for a rotation to happen. This crate is pure: no clock, no I/O, no randomness, no state of
-//! its own.
+//! When a key is born its whole life is written down, and everything any replica does at `t` follows from the rows and
+//! `t` alone. Nothing has to fire for a rotation to happen. This crate is pure: no clock, no I/O, no randomness, no
+//! state of its own.
 //!
 //! - [`RotationPolicy`] holds the durations and refuses any that could lose a token, with the smallest that would do.
 //! - [`Slots`] says when a rotation may fall.
@@ -10,26 +10,28 @@
 //!   works out what an operator's act ([`Keyring::revoke`], [`Keyring::bring_forward`]) changes.
 //!
 //! # Why a verifier never meets an unknown key
-//! A verifier that obeys `max-age` holds, at `t`, a set that was served after `t − jwks_max_age − jwks_shared_max_age`. A
-//! key signs no earlier than `publish_at + announce`, and `announce` covers both ages, the time until every replica knows the
-//! row, and the skew between the clocks of the one that serves and the one that signs. So any set still in use when a key
-//! starts to sign was served after the key was published. It does not matter whether anything was served in between: a fleet that was
-//! down for a month may start with a key whose `sign_from` passed meanwhile, because every set older than the outage
-//! has ended. That is why downtime is no argument for postponing a key that has been published for `announce`.
+//! A verifier that obeys `max-age` holds, at `t`, a set that was served after `t − jwks_max_age − jwks_shared_max_age`.
+//! A key signs no earlier than `publish_at + announce`, and `announce` covers both ages, the time until every replica
+//! knows the row, and the skew between the clocks of the one that serves and the one that signs. So any set still in
+//! use when a key starts to sign was served after the key was published. It does not matter whether anything was served
+//! in between: a fleet that was down for a month may start with a key whose `sign_from` passed meanwhile, because every
+//! set older than the outage has ended. That is why downtime is no argument for postponing a key that has been
+//! published for `announce`.
 //!
 //! # The skew assumed
-//! `clock_skew` bounds the difference between any two replicas' clocks at any instant; a replica that compares itself with
-//! the database and stays within half of it keeps that promise. A verifier's clock may lag a replica's by twice
-//! `clock_skew`, and it may be lenient by `clock_skew` more, before it accepts a token whose key has been removed. Instants are whole seconds, and reading a clock
-//! drops the fraction: that counts as skew too. Clocks may step within these bounds.
+//! `clock_skew` bounds the difference between any two replicas' clocks at any instant; a replica that compares itself
+//! with the database and stays within half of it keeps that promise. A verifier's clock may lag a replica's by twice
+//! `clock_skew`, and it may be lenient by `clock_skew` more, before it accepts a token whose key has been removed.
+//! Instants are whole seconds, and reading a clock drops the fraction: that counts as skew too. Clocks may step within
+//! these bounds.
 //!
 //! # What a change of policy promises
-//! Promises in the rows only grow: a key that has not started to sign is postponed where the new `announce` is longer, and
-//! lifetimes and skew are raised, never lowered. Two things the rows cannot know are the operator's:
-//! - Sets that were served under a longer `jwks_max_age` are cached for that long yet. Lower the ages first, and `announce`
-//!   below them only when the old ages have passed.
-//! - A policy holds from the restart of the whole fleet. While replicas with different policies run side by side the weaker
-//!   `announce` counts: raise `announce` first, the ages after it.
+//! Promises in the rows only grow: a key that has not started to sign is postponed where the new `announce` is longer,
+//! and lifetimes and skew are raised, never lowered. Two things the rows cannot know are the operator's:
+//! - Sets that were served under a longer `jwks_max_age` are cached for that long yet. Lower the ages first, and
+//!   `announce` below them only when the old ages have passed.
+//! - A policy holds from the restart of the whole fleet. While replicas with different policies run side by side the
+//!   weaker `announce` counts: raise `announce` first, the ages after it.
 
 mod acts;
 mod duration;

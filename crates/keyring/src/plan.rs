@@ -1,4 +1,5 @@
-//! What the rows of a keyring need next. Planning is idempotent, so a tick that is missed, late or doubled changes nothing.
+//! What the rows of a keyring need next. Planning is idempotent, so a tick that is missed, late or doubled changes
+//! nothing.
 
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ const LEAST_MEMORY: Duration = Duration::from_secs(3_600);
 
 /// One change to the rows.
 ///
-/// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. Every other step is applied only
-/// while what it changes still is what it was planned from; otherwise another replica or an operator was faster, and the
-/// next plan starts from what they wrote. One plan may publish a key earlier, postpone and raise it.
+/// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. Every other step is applied
+/// only while what it changes still is what it was planned from; otherwise another replica or an operator was faster,
+/// and the next plan starts from what they wrote. One plan may publish a key earlier, postpone and raise it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Generate a key and insert its row.
@@ -113,17 +114,17 @@ struct Planned {
 impl Keyring {
     /// What the rows need at `now`. Applying the steps and planning again at the same instant yields nothing more.
     ///
-    /// `algorithms` are the configured ones. A ring of any other gets no new keys: its keys finish by the timetable, the
-    /// last one stays published, and an operator may revoke it.
+    /// `algorithms` are the configured ones. A ring of any other gets no new keys: its keys finish by the timetable,
+    /// the last one stays published, and an operator may revoke it.
     ///
-    /// - A new issuer's first keys sign at once, since no verifier has a cache, and from `clock_skew` ago, so that a replica whose
-    ///   clock is behind has a signer too.
-    /// - The first key of an algorithm that a running issuer starts to use is announced like any other: verifiers hold sets
-    ///   without it. It does *not* sign at once, although its ring is empty.
+    /// - A new issuer's first keys sign at once, since no verifier has a cache, and from `clock_skew` ago, so that a
+    ///   replica whose clock is behind has a signer too.
+    /// - The first key of an algorithm that a running issuer starts to use is announced like any other: verifiers hold
+    ///   sets without it. It does *not* sign at once, although its ring is empty.
     /// - A ring that signed and has nothing left to sign with gets its standby, or a new key, at once: nothing else can
     ///   sign.
-    /// - The successor of a key is created [`prepare_ahead`](RotationPolicy::prepare_ahead) before that key starts to sign, and published when it does. Late, it is
-    ///   announced from `now`, and the rotation slips.
+    /// - The successor of a key is created [`prepare_ahead`](RotationPolicy::prepare_ahead) before that key starts to
+    ///   sign, and published when it does. Late, it is announced from `now`, and the rotation slips.
     pub fn plan(&self, policy: &RotationPolicy, algorithms: &[Algorithm], now: Timestamp) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut planned: Vec<Algorithm> = Vec::new();
@@ -276,8 +277,9 @@ impl Planned {
 
 /// From when a key signs that takes over at once.
 ///
-/// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then has a signer as soon
-/// as it reads the row. Never before the key it replaces, or the one before that would have been superseded sooner than it was.
+/// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then has a signer as
+/// soon as it reads the row. Never before the key it replaces, or the one before that would have been superseded sooner
+/// than it was.
 pub(crate) fn emergency_start(policy: &RotationPolicy, ring: &[KeyRecord], now: Timestamp) -> Timestamp {
     let starts = ring.iter().filter(|key| key.took_over()).map(|key| key.sign_from);
     starts.filter(|&at| at <= now).fold(now - policy.clock_skew(), Timestamp::max)
@@ -318,10 +320,10 @@ fn publish_standby(live: &mut [Planned], now: Timestamp, steps: &mut Vec<Step>) 
 
 /// Moves keys that have not started to sign to where the policy's `announce` allows it, never the other way.
 ///
-/// Two cases are left alone. Every replica publishes the key already, so no set served under this policy lacks it, and it
-/// starts too soon for every replica to learn of a new date: it starts as promised, which the policy it was promised
-/// under made safe. And a key that signs from when it is published stands in for one that can't: only to a clock that is
-/// behind it seems not to have started.
+/// Two cases are left alone. Every replica publishes the key already, so no set served under this policy lacks it, and
+/// it starts too soon for every replica to learn of a new date: it starts as promised, which the policy it was promised
+/// under made safe. And a key that signs from when it is published stands in for one that can't: only to a clock that
+/// is behind it seems not to have started.
 fn postpone(policy: &RotationPolicy, live: &mut [Planned], now: Timestamp, steps: &mut Vec<Step>) {
     let mut predecessor: Option<Timestamp> = None;
     for key in live {

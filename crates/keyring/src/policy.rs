@@ -1,10 +1,11 @@
 //! The durations of a rotation, and the inequalities that make them safe.
 //!
-//! A policy can only be had by [`RotationPolicy::new`], which reports every broken inequality at once, with the numbers in
-//! it and the value that would do. What follows elsewhere may therefore rely on all of them:
+//! A policy can only be had by [`RotationPolicy::new`], which reports every broken inequality at once, with the numbers
+//! in it and the value that would do. What follows elsewhere may therefore rely on all of them:
 //!
 //! 1. `announce ≥ jwks_max_age + jwks_shared_max_age + replica_convergence + clock_skew`
-//! 2. a key stays published for `max_token_ttl + 3 × clock_skew` after it stopped signing ([`RotationPolicy::retention`])
+//! 2. a key stays published for `max_token_ttl + 3 × clock_skew` after it stopped signing
+//!    ([`RotationPolicy::retention`])
 //! 3. rotations are at least `announce + clock_skew` apart
 //! 4. `replica_convergence ≤ max_staleness ≤ announce − clock_skew`
 //! 5. a set is answered only while the rows were read within [`RotationPolicy::jwks_staleness_bound`]
@@ -21,11 +22,12 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Nothing here may be longer: sums of such durations and instants cannot overflow.
 const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
 
-/// How long a replica signs on rows it cannot refresh, unless told otherwise: long enough for a database failover, short
-/// for a revocation to go unnoticed.
+/// How long a replica signs on rows it cannot refresh, unless told otherwise: long enough for a database failover, and
+/// short enough that a revocation is not missed for long.
 const DEFAULT_MAX_STALENESS: Duration = Duration::from_secs(10 * 60);
 
-/// A successor is prepared at least this long before it is published, so that a slow key generation is never in the way.
+/// A successor is prepared at least this long before it is published, so that a slow key generation is never in the
+/// way.
 const LEAST_PREPARATION: Duration = Duration::from_secs(60);
 
 /// When the signing key changes.
@@ -104,8 +106,8 @@ impl RotationPolicy {
     /// Checks the settings by themselves and against each other.
     ///
     /// # Errors
-    /// Every [`Violation`], never only the first. A setting that is out of range by itself is held against the others as if
-    /// it had been mended.
+    /// Every [`Violation`], never only the first. A setting that is out of range by itself is held against the others
+    /// as if it had been mended.
     pub fn new(mut settings: RotationSettings) -> Result<Self, Vec<Violation>> {
         let mut violations = mend_ranges(&mut settings);
         let (rotate_setting, slots) = match &settings.rotate {
@@ -261,18 +263,23 @@ impl RotationPolicy {
                 self.announce_terms()
             ),
             format!(
-                "a key stays published for {} after it stops signing = longest token ({ttl}) + 3 × clock_skew ({skew}): no token outlives its key",
+                "a key stays published for {} after it stops signing = longest token ({ttl}) + 3 × clock_skew \
+                 ({skew}): no token outlives its key",
                 format_duration(self.retention())
             ),
             format!(
-                "rotations are at least {least_gap} apart ≥ announce ({announce}) + clock_skew ({skew}): a standby is always ready, and at most {} keys of an algorithm are published",
+                "rotations are at least {least_gap} apart ≥ announce ({announce}) + clock_skew ({skew}): a standby is \
+                 always ready, and at most {} keys of an algorithm are published",
                 self.max_published_keys()
             ),
             format!(
-                "max_staleness ({staleness}) ≤ announce ({announce}) − clock_skew ({skew}): a replica cut off from the database stops signing before a key it has not heard of starts"
+                "max_staleness ({staleness}) ≤ announce ({announce}) − clock_skew ({skew}): a replica cut off from the \
+                 database stops signing before a key it has not heard of starts"
             ),
             format!(
-                "a JWKS is answered while the rows were read within {} = announce ({announce}) − jwks_max_age ({max_age}) − jwks_shared_max_age ({shared}) − clock_skew ({skew}): no set without a key that others are about to sign with",
+                "a JWKS is answered while the rows were read within {} = announce ({announce}) − jwks_max_age \
+                 ({max_age}) − jwks_shared_max_age ({shared}) − clock_skew ({skew}): no set without a key that others \
+                 are about to sign with",
                 format_duration(self.jwks_staleness_bound())
             ),
         ]
@@ -344,7 +351,8 @@ impl RotationPolicy {
             violations.push(Violation {
                 setting: "max_staleness",
                 message: format!(
-                    "max_staleness = \"{shown}\" is too short: it must be at least replica_convergence (2 × poll = {}), or a healthy replica stops signing between two polls",
+                    "max_staleness = \"{shown}\" is too short: it must be at least replica_convergence (2 × poll = \
+                     {}), or a healthy replica stops signing between two polls",
                     format_duration(least)
                 ),
                 remedy: Some(format_duration(least)),
@@ -356,7 +364,9 @@ impl RotationPolicy {
             violations.push(Violation {
                 setting: "max_staleness",
                 message: format!(
-                    "max_staleness = \"{shown}\" is too long: it must be at most announce ({}) − clock_skew ({}) = {}, so that a replica cut off from the database stops signing before a key it has not heard of starts",
+                    "max_staleness = \"{shown}\" is too long: it must be at most announce ({}) − clock_skew ({}) = {}, \
+                     so that a replica cut off from the database stops signing before a key it has not heard of \
+                     starts",
                     format_duration(announce),
                     format_duration(self.clock_skew),
                     format_duration(most)
@@ -367,8 +377,8 @@ impl RotationPolicy {
     }
 }
 
-/// What can be said of each duration by itself: whole seconds, not absurdly long, not zero where zero means nothing. Each
-/// is mended, so that the sums of the inequalities mean something.
+/// What can be said of each duration by itself: whole seconds, not absurdly long, not zero where zero means nothing.
+/// Each is mended, so that the sums of the inequalities mean something.
 fn mend_ranges(settings: &mut RotationSettings) -> Vec<Violation> {
     let interval = match &mut settings.rotate {
         RotateEvery::Interval(interval) => Some(interval),
@@ -465,7 +475,8 @@ mod tests {
         assert_eq!(setting, "rotate_every");
         assert_eq!(
             message,
-            "rotate_every = \"1d\" is too short: it must be at least announce (1d) + clock_skew (30s) = 1d30s, so that a \
+            "rotate_every = \"1d\" is too short: it must be at least announce (1d) + clock_skew (30s) = 1d30s, so that \
+             a \
              standby is always ready"
         );
         assert_eq!(remedy.as_deref(), Some("1d30s"));

@@ -1,8 +1,8 @@
 //! The rows of an issuer's keys, and what follows from them at an instant.
 //!
 //! A key lives through `scheduled` → `standby` → `signing` → `retiring` → `removed`, and may be `revoked` from any of
-//! them. None of these is stored. All of them are functions of the rows and `t`, so the same rows and the same `t` give the same
-//! answer on every replica.
+//! them. None of these is stored. All of them are functions of the rows and `t`, so the same rows and the same `t` give
+//! the same answer on every replica.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -121,8 +121,8 @@ impl Keyring {
         self.signer(alg, now).and_then(|signer| self.superseded_at(signer))
     }
 
-    /// The keys a JWKS holds: ring by ring, `algorithms` first and in that order, and in each ring the signing key, then
-    /// the standby, then the retiring ones, newest first.
+    /// The keys a JWKS holds: ring by ring, `algorithms` first and in that order, and in each ring the signing key,
+    /// then the standby, then the retiring ones, newest first.
     pub fn published(&self, algorithms: &[Algorithm], now: Timestamp) -> Vec<&KeyRecord> {
         let mut rings: Vec<Algorithm> = Vec::new();
         for alg in algorithms.iter().copied().chain(self.algorithms()) {
@@ -144,8 +144,8 @@ impl Keyring {
         key.publish_at <= now && matches!(self.phase(key, now), Phase::Signing | Phase::Standby | Phase::Retiring)
     }
 
-    /// The next instant after `now` at which a signer or the published set changes, if the rows stay as they are. What was
-    /// computed for `now` holds until then.
+    /// The next instant after `now` at which a signer or the published set changes, if the rows stay as they are. What
+    /// was computed for `now` holds until then.
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let mut instants: Vec<Timestamp> = self
             .keys
@@ -161,8 +161,8 @@ impl Keyring {
         instants.into_iter().find(|&at| visible(at) != current)
     }
 
-    /// When a key's successor starts to sign: from then on it never signs again, even if the successor is revoked later.
-    /// `None` while no successor exists.
+    /// When a key's successor starts to sign: from then on it never signs again, even if the successor is revoked
+    /// later. `None` while no successor exists.
     ///
     /// A successor that was revoked before its time never took over.
     pub fn superseded_at(&self, key: &KeyRecord) -> Option<Timestamp> {
@@ -183,8 +183,8 @@ impl Keyring {
 }
 
 impl KeyRecord {
-    /// Whether an operator has withdrawn it. This counts from the moment the row is read, whatever the reader's clock says:
-    /// a replica that is behind must not go on signing for as long as it is behind.
+    /// Whether an operator has withdrawn it. This counts from the moment the row is read, whatever the reader's clock
+    /// says: a replica that is behind must not go on signing for as long as it is behind.
     pub fn is_revoked(&self) -> bool {
         self.revoked_at.is_some()
     }
@@ -211,7 +211,8 @@ mod tests {
         Timestamp::from_unix(seconds)
     }
 
-    /// Rotations at 1000, 2000 and 3000; each key is published when its predecessor starts, and for 690 s after its own time.
+    /// Rotations at 1000, 2000 and 3000; each key is published when its predecessor starts, and for 690 s after its own
+    /// time.
     fn ring() -> Keyring {
         Keyring::new(vec![key("c", 3, 2_000, 3_000), key("a", 1, 1_000, 1_000), key("b", 2, 1_000, 2_000)])
     }

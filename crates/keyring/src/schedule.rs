@@ -39,9 +39,11 @@ pub enum EventKind {
 }
 
 impl Keyring {
-    /// Everything to come after `now`, in order: the life of each key, and of the next few keys of each of `algorithms`.
+    /// Everything to come after `now`, in order: the life of each key, and of the next few keys of each of
+    /// `algorithms`.
     ///
-    /// It says what the rows promise. What a [plan](Keyring::plan) would change is not in it until that plan is applied.
+    /// It says what the rows promise. What a [plan](Keyring::plan) would change is not in it until that plan is
+    /// applied.
     pub fn schedule(&self, policy: &RotationPolicy, algorithms: &[Algorithm], now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
         for alg in self.algorithms() {

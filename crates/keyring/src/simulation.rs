@@ -1,12 +1,12 @@
 //! Random histories of whole fleets, judged by verifiers that obey `max-age` and never fetch again on an unknown `kid`.
 //!
-//! A history is made first: replicas with skewed and stepping clocks see the rows late, tick late, twice or not at all, are
-//! cut off, restarted, or all down; policies change; operators act. Then tokens are signed at the edges of every rotation, and for each
-//! one every set that a verifier could hold, at birth and until the last instant it would accept the token, must have its
-//! key. True time is only known here: the replicas see their own clocks.
+//! A history is made first: replicas with skewed and stepping clocks see the rows late, tick late, twice or not at all,
+//! are cut off, restarted, or all down; policies change; operators act. Then tokens are signed at the edges of every
+//! rotation, and for each one every set that a verifier could hold, at birth and until the last instant it would accept
+//! the token, must have its key. True time is only known here: the replicas see their own clocks.
 //!
-//! The tests at the end weaken one inequality at a time and expect the judge to notice, so a judge that accepts everything
-//! would be found out.
+//! The tests at the end weaken one inequality at a time and expect the judge to notice, so a judge that accepts
+//! everything would be found out.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

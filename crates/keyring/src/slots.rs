@@ -1,7 +1,7 @@
 //! When a rotation may fall: every so often, or at the instants of a cron expression.
 //!
-//! Cron expressions are read by the same library, with the same options, as the scheduler that wakes the rotator, so the
-//! dates an operator is shown are the dates that happen.
+//! Cron expressions are read by the same library, with the same options, as the scheduler that wakes the rotator, so
+//! the dates an operator is shown are the dates that happen.
 
 use std::time::Duration;
 
@@ -98,8 +98,8 @@ impl Slots {
 
     /// When the successor of a key that signs from `predecessor` takes over, not before `earliest`.
     ///
-    /// An interval counts from `predecessor`, and a rotation that slipped happens as soon as it may. A cron rotation that slipped waits
-    /// for the next instant of the expression, because that is when the operator allowed it.
+    /// An interval counts from `predecessor`, and a rotation that slipped happens as soon as it may. A cron rotation
+    /// that slipped waits for the next instant of the expression, because that is when the operator allowed it.
     pub fn next(&self, predecessor: Timestamp, earliest: Timestamp) -> Timestamp {
         match &self.0 {
             Kind::Every(interval) => earliest.max(predecessor + *interval),
@@ -117,7 +117,8 @@ impl Slots {
     }
 }
 
-/// The first instant of `cron` at or after `from`. The library keeps the fraction of a second it is given; ours is zero.
+/// The first instant of `cron` at or after `from`. The library keeps the fraction of a second it is given; ours is
+/// zero.
 fn cron_slot(cron: &Cron, from: Timestamp) -> Option<Timestamp> {
     let from = DateTime::<Utc>::from_timestamp(from.as_unix(), 0)?;
     cron.find_next_occurrence(&from, true).ok().map(|slot| Timestamp::from_unix(slot.timestamp()))
