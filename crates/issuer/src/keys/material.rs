@@ -207,7 +207,7 @@ impl SigningKey {
 }
 
 impl Signer<Vec<u8>> for SigningKey {
-    #[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the library ignores it: blinding and nonces are its own affair")]
+    #[expect(clippy::disallowed_methods, reason = "the library ignores it: blinding and nonces are its own affair")]
     fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
         match self {
             Self::P256(pair) => {
