@@ -37,7 +37,9 @@ pub enum StartError {
     #[error("the signing keys cannot be used")]
     Rotation(#[from] RotationError),
     /// A signing key that everybody has.
-    #[error("the signing key {0} is one of the published examples, which anybody can sign with: revoke it, or use an issuer on loopback")]
+    #[error(
+        "the signing key {0} is one of the published examples, which anybody can sign with: revoke it, or use an issuer on loopback"
+    )]
     ExampleKey(String),
     /// A listener.
     #[error("cannot listen on {address} ({setting})")]
@@ -188,13 +190,8 @@ impl App {
             }
         });
 
-        let public = serve(
-            listeners.public,
-            http::router(&self),
-            limits,
-            self.metrics.connections.clone(),
-            shutdown.clone(),
-        );
+        let public =
+            serve(listeners.public, http::router(&self), limits, self.metrics.connections.clone(), shutdown.clone());
         let metrics = async {
             if let Some(listener) = listeners.metrics {
                 let uncounted = prometheus_client::metrics::gauge::Gauge::default();
@@ -247,9 +244,8 @@ impl App {
     pub(crate) fn render_metrics(&self) -> String {
         let (now, policy) = (self.clock.now(), &self.config.keys.rotation);
         let every = policy.slots().smallest_gap();
-        self.keys.with_ring(|ring| {
-            self.metrics.render(ring, &self.config.keys.algorithms, every, self.keys.read_at(), now)
-        })
+        self.keys
+            .with_ring(|ring| self.metrics.render(ring, &self.config.keys.algorithms, every, self.keys.read_at(), now))
     }
 }
 

@@ -47,7 +47,9 @@ pub enum OpsError {
     #[error("key {0} is in the ring already")]
     KnownKey(String),
     /// The imported key is public knowledge.
-    #[error("key {0} is one of the published examples, which anybody can sign with; only an issuer on loopback may use it")]
+    #[error(
+        "key {0} is one of the published examples, which anybody can sign with; only an issuer on loopback may use it"
+    )]
     ExampleKey(String),
     /// The key's algorithm has no ring.
     #[error("the issuer does not sign with {0}: add it to keys.algorithms first")]

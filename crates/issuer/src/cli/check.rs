@@ -60,7 +60,8 @@ impl Check {
             Origin::File(path) => path.display().to_string(),
         };
         text.push_str(&format!("configuration  {source}\nissuer         {}\n", config.issuer));
-        let state = if config.storage.path.exists() { "opens, with its keys" } else { "will be made at the first start" };
+        let state =
+            if config.storage.path.exists() { "opens, with its keys" } else { "will be made at the first start" };
         text.push_str(&format!("database       {} ({state})\n", config.storage.url));
         text.push_str(&format!(
             "rings          {}\n",

@@ -163,7 +163,9 @@ impl Add {
                 let text = std::str::from_utf8(bytes).map_err(|_| Failure::usage("the secret is not text"))?;
                 Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())
             }
-            None => ops::new_secret(session.edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()))?,
+            None => {
+                ops::new_secret(session.edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()))?
+            }
         };
         let algorithms = &session.config.keys.algorithms;
         let client = Client {
@@ -248,7 +250,10 @@ fn describe(client: &Client) -> String {
         ("grants", "client_credentials".to_owned()),
         ("scopes", or_dash(client.scopes.join(" "))),
         ("audiences", or_dash(client.audiences.join(" "))),
-        ("authenticates by", client.auth_method.map_or("client_secret_basic or client_secret_post", |it| it.as_str()).to_owned()),
+        (
+            "authenticates by",
+            client.auth_method.map_or("client_secret_basic or client_secret_post", |it| it.as_str()).to_owned(),
+        ),
         ("tokens signed with", client.access_token_alg.map_or("the issuer's default".to_owned(), |it| it.to_string())),
         ("added", client.created_at.map_or("-".to_owned(), |at| at.to_string())),
         ("from", source(client.source).to_owned()),

@@ -53,8 +53,7 @@ impl Table {
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut text = String::new();
         for row in &self.rows {
-            let line: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+            let line: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
             text.push_str(line.join("  ").trim_end());
             text.push('\n');
         }

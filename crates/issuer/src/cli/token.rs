@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use keywheel_jose::{
-    Algorithm, KeySet, Policy, Rejection, Timestamp, check, check_signature, decode_unverified,
-};
+use keywheel_jose::{Algorithm, KeySet, Policy, Rejection, Timestamp, check, check_signature, decode_unverified};
 use serde_json::{Map, Value, json};
 
 use super::output::{note, print, print_bytes, print_json};
@@ -120,11 +118,14 @@ impl Mint {
         let client = registry.find(&self.client).ok_or_else(unknown)?;
 
         let scope = self.scope.clone().unwrap_or_else(|| client.scopes.join(" "));
-        if let Some(other) = scope.split(' ').find(|scope| !scope.is_empty() && !client.scopes.iter().any(|known| known == scope)) {
+        if let Some(other) =
+            scope.split(' ').find(|scope| !scope.is_empty() && !client.scopes.iter().any(|known| known == scope))
+        {
             return Err(Failure::failed(format!("client {} does not have the scope {other}", client.id)));
         }
         let mut audiences: Vec<&str> = self.audiences.iter().map(String::as_str).collect();
-        if let Some(other) = audiences.iter().find(|audience| !client.audiences.iter().any(|known| known == *audience)) {
+        if let Some(other) = audiences.iter().find(|audience| !client.audiences.iter().any(|known| known == *audience))
+        {
             return Err(Failure::failed(format!("client {} does not have the audience {other}", client.id)));
         }
         if audiences.is_empty() {

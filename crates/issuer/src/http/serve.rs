@@ -37,13 +37,7 @@ pub(crate) struct Limits {
 }
 
 /// Serves `router` on `listener` until `shutdown` is ordered, then lets the requests under way finish.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limits: Limits,
-    open: Gauge,
-    mut shutdown: Shutdown,
-) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, open: Gauge, mut shutdown: Shutdown) {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let builder = builder();
@@ -79,7 +73,8 @@ pub(crate) async fn serve(
         });
     }
     drop(listener);
-    let drained = tokio::time::timeout(limits.drain_timeout, async { while connections.join_next().await.is_some() {} });
+    let drained =
+        tokio::time::timeout(limits.drain_timeout, async { while connections.join_next().await.is_some() {} });
     if drained.await.is_err() {
         warn!(connections = connections.len(), "requests still under way are cut off");
         connections.shutdown().await;

@@ -80,8 +80,7 @@ impl PrivateKey {
                 Zeroizing::new(secret.to_pkcs8_der().map_err(|_| failed())?.as_bytes().to_vec())
             }
             Algorithm::RS256 | Algorithm::PS256 => {
-                let secret =
-                    rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, rsa_bits).map_err(|_| failed())?;
+                let secret = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, rsa_bits).map_err(|_| failed())?;
                 rsa_pkcs8(&secret).ok_or_else(failed)?
             }
             Algorithm::EdDSA => {
@@ -126,8 +125,8 @@ impl PrivateKey {
                 import_rsa(&secret, alg)
             }
             PrivateKeyDer::Sec1(der) => {
-                let secret = p256::SecretKey::from_sec1_der(der.secret_sec1_der())
-                    .map_err(|_| MaterialError::UnknownForm)?;
+                let secret =
+                    p256::SecretKey::from_sec1_der(der.secret_sec1_der()).map_err(|_| MaterialError::UnknownForm)?;
                 import_p256(&secret, alg)
             }
             PrivateKeyDer::Pkcs8(der) => {
@@ -170,9 +169,7 @@ impl SigningKey {
             Algorithm::RS256 | Algorithm::PS256 => {
                 RsaKeyPair::from_pkcs8(pkcs8).map(|pair| Self::Rsa { pair, alg }).map_err(mismatch)
             }
-            Algorithm::EdDSA => {
-                Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map(Self::Ed25519).map_err(mismatch)
-            }
+            Algorithm::EdDSA => Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map(Self::Ed25519).map_err(mismatch),
             other => Err(MaterialError::Algorithm(other)),
         }
     }
@@ -218,8 +215,7 @@ impl Signer<Vec<u8>> for SigningKey {
                 let encoding: &'static dyn RsaEncoding =
                     if *alg == Algorithm::PS256 { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
                 let mut made = vec![0; pair.public_modulus_len()];
-                pair.sign(encoding, &SystemRandom::new(), message, &mut made)
-                    .map_err(signature::Error::from_source)?;
+                pair.sign(encoding, &SystemRandom::new(), message, &mut made).map_err(signature::Error::from_source)?;
                 Ok(made)
             }
             Self::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),

@@ -356,9 +356,7 @@ pub(crate) fn changes(
                 KeyChange::Insert(Box::new(NewKey { record, sealed_private }))
             }
             Step::PublishEarlier { kid, publish_at } => KeyChange::PublishEarlier { kid, publish_at },
-            Step::BringForward { kid, publish_at, sign_from } => {
-                KeyChange::BringForward { kid, publish_at, sign_from }
-            }
+            Step::BringForward { kid, publish_at, sign_from } => KeyChange::BringForward { kid, publish_at, sign_from },
             Step::Postpone { kid, sign_from } => {
                 let Some(planned) = ring.key(&kid).map(|key| key.sign_from) else { continue };
                 KeyChange::Postpone { kid, planned, sign_from }

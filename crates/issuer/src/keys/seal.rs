@@ -22,7 +22,9 @@ use crate::edges::{Entropy, NoEntropy};
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// The file with the key-encryption key is not there.
-    #[error("the key-encryption key {0} is missing: without it the signing keys in the database cannot be opened; restore the file, or set keys.encryption_key_file")]
+    #[error(
+        "the key-encryption key {0} is missing: without it the signing keys in the database cannot be opened; restore the file, or set keys.encryption_key_file"
+    )]
     FileMissing(PathBuf),
     /// The file can't be read or written.
     #[error("cannot {doing} the key-encryption key {path}")]
@@ -36,10 +38,14 @@ pub enum SealError {
         source: std::io::Error,
     },
     /// The file does not hold a key.
-    #[error("the key-encryption key {0} must be 32 bytes, written in base64 or hex (`openssl rand -base64 32` makes one)")]
+    #[error(
+        "the key-encryption key {0} must be 32 bytes, written in base64 or hex (`openssl rand -base64 32` makes one)"
+    )]
     FileMalformed(PathBuf),
     /// The row was sealed under another key.
-    #[error("the signing key {kid} is sealed under the key-encryption key {sealed_under}, but {configured} is configured: restore the right file")]
+    #[error(
+        "the signing key {kid} is sealed under the key-encryption key {sealed_under}, but {configured} is configured: restore the right file"
+    )]
     OtherKey {
         /// Whose private half.
         kid: String,

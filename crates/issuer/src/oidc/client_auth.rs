@@ -2,9 +2,9 @@
 
 use axum::http::HeaderMap;
 use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::GeneralPurposeConfig;
-use base64::engine::DecodePaddingMode;
 use http::header::AUTHORIZATION;
 use std::sync::Arc;
 
@@ -50,12 +50,7 @@ pub(super) fn authenticate(registry: &Registry, headers: &HeaderMap, form: &Form
     }
 }
 
-fn verify(
-    registry: &Registry,
-    id: &str,
-    secret: &str,
-    method: ClientAuthMethod,
-) -> Result<Arc<Client>, OAuthError> {
+fn verify(registry: &Registry, id: &str, secret: &str, method: ClientAuthMethod) -> Result<Arc<Client>, OAuthError> {
     let client = registry.authenticate(id, secret).ok_or(OAuthError::InvalidClient)?;
     match client.auth_method {
         Some(registered) if registered != method => Err(OAuthError::InvalidClient),

@@ -224,7 +224,10 @@ impl Store {
     }
 }
 
-async fn raise_generation(transaction: &mut Transaction<'static, Any>, subject: &'static str) -> Result<(), StoreError> {
+async fn raise_generation(
+    transaction: &mut Transaction<'static, Any>,
+    subject: &'static str,
+) -> Result<(), StoreError> {
     sqlx::query("UPDATE generations SET generation = generation + 1 WHERE subject = $1")
         .bind(subject)
         .execute(&mut **transaction)
@@ -301,8 +304,7 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.is_unique_violation())
 }
 
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "keys and clients", include_str!("migrations/sqlite-0001.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "keys and clients", include_str!("migrations/sqlite-0001.sql"))];
 
 #[cfg(test)]
 mod tests {

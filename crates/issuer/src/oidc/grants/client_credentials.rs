@@ -20,11 +20,7 @@ pub(in crate::oidc) struct Granted<'a> {
 /// # Errors
 /// - [`OAuthError::InvalidScope`]: malformed, or nothing of it is the client's
 /// - [`OAuthError::InvalidTarget`]: a resource that is no absolute URI or not the client's
-pub(in crate::oidc) fn decide<'a>(
-    client: &'a Client,
-    form: &Form,
-    issuer: &'a str,
-) -> Result<Granted<'a>, OAuthError> {
+pub(in crate::oidc) fn decide<'a>(client: &'a Client, form: &Form, issuer: &'a str) -> Result<Granted<'a>, OAuthError> {
     Ok(Granted { scope: narrow(client, form.get("scope"))?, audiences: target(client, form, issuer)? })
 }
 
@@ -34,8 +30,7 @@ fn narrow(client: &Client, requested: Option<&str>) -> Result<String, OAuthError
     if !wanted.iter().all(|scope| crate::clients::parse_scope(scope).is_ok()) {
         return Err(OAuthError::InvalidScope("scope must be scope names separated by single spaces"));
     }
-    let granted: Vec<&str> =
-        client.scopes.iter().map(String::as_str).filter(|scope| wanted.contains(scope)).collect();
+    let granted: Vec<&str> = client.scopes.iter().map(String::as_str).filter(|scope| wanted.contains(scope)).collect();
     if granted.is_empty() {
         return Err(OAuthError::InvalidScope("none of the requested scopes is granted to the client"));
     }
