@@ -1,6 +1,6 @@
 //! The signing keys of a running issuer.
 //!
-//! [`Keys::sign`] and [`Keys::jwks`] answer from memory, for the instant they are asked about: nothing has to fire for
+//! [`Keys::sign_access_token`] and [`Keys::jwks`] answer from memory, for the instant they are asked about: nothing has to fire for
 //! a key to start to sign. The rows of the ring are swapped in whole by the [`rotator`]; between two of its visits the
 //! timetable alone decides. What holds at the present (the signers, the bytes of the JWKS) is laid out once and kept
 //! until the next instant of the timetable, so that a request does no work that could have been done before.
