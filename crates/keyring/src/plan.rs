@@ -11,6 +11,8 @@ use crate::ring::{KeyRecord, Keyring, Phase};
 /// A removed key's row stays this long at least, so that a verifier's complaint about its `kid` can still be explained.
 const LEAST_MEMORY: Duration = Duration::from_secs(3_600);
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// One change to the rows.
 ///
 /// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. Every other step is applied
@@ -248,7 +250,8 @@ impl Keyring {
                     clock_skew: key.clock_skew.max(policy.clock_skew()),
                 });
             }
-            let outlived = self.superseded_at(key).is_some_and(|at| at + key.clock_skew <= now);
+            // A second more: whoever read the clock just before the change may still be about to sign.
+            let outlived = self.superseded_at(key).is_some_and(|at| at + key.clock_skew + SECOND <= now);
             if key.has_private && (outlived || phase == Phase::Revoked) {
                 steps.push(Step::DestroyPrivate { kid: key.kid.clone() });
             }
@@ -534,8 +537,8 @@ mod tests {
         let handover = NOW + HOUR;
         let ring = Keyring::new([steady().keys(), &[key("c", 3, handover, handover + HOUR)]].concat());
 
-        assert_eq!(plan(&ring, handover + 29), []);
-        assert_eq!(plan(&ring, handover + 30), [Step::DestroyPrivate { kid: "a".into() }]);
+        assert_eq!(plan(&ring, handover + 30), []);
+        assert_eq!(plan(&ring, handover + 31), [Step::DestroyPrivate { kid: "a".into() }]);
     }
 
     #[test]
