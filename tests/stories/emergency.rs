@@ -26,7 +26,6 @@ const CALM: Settings = Settings {
 async fn a_revoked_key_is_forgotten_and_the_standby_takes_over() {
     let issuer = Issuer::new(CALM);
     let running = issuer.serve().await;
-    let panel = Panel::new(&issuer, MAX_AGE);
     let old = issuer.token(BILLING).await;
     let revoked = kid(&old);
     let standby = eventually("a standby waits", Duration::from_secs(20), async || {
@@ -34,7 +33,8 @@ async fn a_revoked_key_is_forgotten_and_the_standby_takes_over() {
         kids.into_iter().find(|kid| *kid != revoked)
     })
     .await;
-    // With this question, all four fetch a set that has the standby in it.
+    // All four fetch their first set now, with the standby in it.
+    let panel = Panel::new(&issuer, MAX_AGE);
     panel.assert_accepted("a token before the emergency", &old).await;
 
     let exit = issuer.command(&["keys", "revoke", &revoked, "--reason", "leaked in a story"]).await;
