@@ -90,7 +90,7 @@ impl Ring {
     /// # Errors
     /// [`StartError::Store`], [`StartError::Seal`].
     pub async fn open(config: &Config, edges: &Edges, when_missing: WhenMissing) -> Result<Self, StartError> {
-        let store = Store::open(&config.storage.url, when_missing).await?;
+        let store = Store::open(&config.storage.database, when_missing).await?;
         let path = &config.keys.encryption_key_file;
         let mut kek_created = None;
         let kek = match KeyEncryptionKey::read(path) {
@@ -186,7 +186,7 @@ impl App {
             let (app, shutdown) = (Arc::clone(&self), shutdown.clone());
             async move {
                 let reload = || drop(tokio::spawn(Arc::clone(&app).reload_clients()));
-                app.rotator.watch(LOOK_EVERY, reload, shutdown).await;
+                app.rotator.watch(reload, shutdown).await;
             }
         });
 
@@ -224,7 +224,7 @@ impl App {
                 }
                 Err(failure) if attempt < 10 => {
                     warn!(error = chain(&failure), "clients could not be read; trying again");
-                    tokio::time::sleep(LOOK_EVERY * attempt).await;
+                    tokio::time::sleep(RETRY_AFTER * attempt).await;
                 }
                 Err(failure) => {
                     error!(error = chain(&failure), "clients could not be read; those known before stay in force");
@@ -303,5 +303,5 @@ async fn read_registry(config: &Config, store: &Store) -> Result<Registry, Store
     Ok(Registry::new(config.clients.iter().cloned().chain(stored)))
 }
 
-/// How often a server looks for what another process has changed: well below the second that is promised.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// First pause before clients are read again after a failure.
+const RETRY_AFTER: Duration = Duration::from_millis(250);

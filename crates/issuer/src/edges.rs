@@ -13,6 +13,11 @@ use keywheel_jose::Timestamp;
 pub trait Clock: Send + Sync {
     /// The present, in whole seconds since 1970 (rounded down).
     fn now(&self) -> Timestamp;
+
+    /// The present in milliseconds since 1970, to compare clocks.
+    fn now_ms(&self) -> i64 {
+        self.now().as_unix().saturating_mul(1000)
+    }
 }
 
 /// Where the issuer gets random bytes.
@@ -53,6 +58,12 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_unix(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    fn now_ms(&self) -> i64 {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
     }
 }
 

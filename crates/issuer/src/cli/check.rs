@@ -28,7 +28,9 @@ impl Check {
         let now = edges.clock.now();
 
         // An existing database must open, with its keys; a missing one is made by `serve`, not by a check.
-        let rows = if config.storage.path.exists() {
+        let database = &config.storage.database;
+        let exists = database.path().is_none_or(Path::exists);
+        let rows = if exists {
             let ring = Ring::open(&config, &edges, WhenMissing::Refuse).await?;
             ring.rotator.read().await?;
             let rows = ring.store.load_keys().await?;
@@ -46,7 +48,7 @@ impl Check {
             return Ok(print_json(&json!({
                 "safe": true,
                 "issuer": config.issuer.as_str(),
-                "database": { "url": config.storage.url, "exists": config.storage.path.exists() },
+                "database": { "url": database.to_string(), "exists": exists },
                 "reasons": policy.explain(),
                 "changes_at_start": changes,
                 "max_published_keys": policy.max_published_keys(),
@@ -60,9 +62,8 @@ impl Check {
             Origin::File(path) => path.display().to_string(),
         };
         text.push_str(&format!("configuration  {source}\nissuer         {}\n", config.issuer));
-        let state =
-            if config.storage.path.exists() { "opens, with its keys" } else { "will be made at the first start" };
-        text.push_str(&format!("database       {} ({state})\n", config.storage.url));
+        let state = if exists { "opens, with its keys" } else { "will be made at the first start" };
+        text.push_str(&format!("database       {} ({state})\n", database));
         text.push_str(&format!(
             "rings          {}\n",
             algorithms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

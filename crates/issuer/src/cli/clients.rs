@@ -90,7 +90,7 @@ impl Clients {
             Self::Add(_) | Self::Import { .. } => WhenMissing::Create,
             _ => WhenMissing::Refuse,
         };
-        let store = match Store::open(&session.config.storage.url, when_missing).await {
+        let store = match Store::open(&session.config.storage.database, when_missing).await {
             // Declared clients can be shown before there is a database.
             Err(StoreError::Missing { .. }) if matches!(self, Self::List { .. } | Self::Show { .. }) => None,
             opened => Some(opened?),

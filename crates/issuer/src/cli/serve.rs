@@ -44,9 +44,7 @@ struct FirstClient {
 
 /// Makes a client `demo` if there is no database yet, with its secret in a file beside it.
 async fn first_client(config: &Config, edges: &Edges) -> Result<Option<FirstClient>, Failure> {
-    if config.storage.path.exists() {
-        return Ok(None);
-    }
+    let Some(path) = config.storage.database.path().filter(|path| !path.exists()) else { return Ok(None) };
     let secret = new_secret(edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()))?;
     let client = Client {
         id: DEMO.to_owned(),
@@ -59,8 +57,8 @@ async fn first_client(config: &Config, edges: &Edges) -> Result<Option<FirstClie
         created_at: None,
         source: Source::Stored,
     };
-    let store = Store::open(&config.storage.url, WhenMissing::Create).await?;
-    let secret_file = config.storage.path.with_file_name("demo-client-secret");
+    let store = Store::open(&config.storage.database, WhenMissing::Create).await?;
+    let secret_file = path.with_file_name("demo-client-secret");
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)

@@ -28,7 +28,7 @@ pub use keys::{KeySettings, TokenSettings};
 pub(crate) use problem::nearest;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use secret::Secret;
-pub use server::{ServerSettings, StorageSettings};
+pub use server::{Database, ServerSettings, StorageSettings};
 
 use crate::clients::Client;
 use problem::Report;

@@ -1,10 +1,14 @@
 //! `[server]` and `[storage]`: where the issuer listens, what it accepts from strangers, and where it keeps its rows.
 
+use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use url::Url;
+
+use super::secret::Secret;
 use super::section::Section;
 
 /// `[server]`: the listeners and the limits of a connection.
@@ -26,13 +30,54 @@ pub struct ServerSettings {
     pub max_body_bytes: usize,
 }
 
-/// `[storage]`: the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `[storage]`: where the rows are.
+#[derive(Debug, Clone)]
 pub struct StorageSettings {
-    /// The database as configured. Default `sqlite://keywheel-data/keywheel.db`.
-    pub url: String,
-    /// The file that `url` names; relative to the working directory unless it starts with a slash.
-    pub path: PathBuf,
+    /// The database. Default `sqlite://keywheel-data/keywheel.db`.
+    pub database: Database,
+}
+
+/// A database, as `storage.url` (or the file `storage.url_file`) names it.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// Embedded, for one server.
+    Sqlite {
+        /// The address as configured.
+        url: String,
+        /// The file that it names; relative to the working directory unless it starts with a slash.
+        path: PathBuf,
+    },
+    /// For several servers. The address may hold a password.
+    Postgres(Secret),
+}
+
+/// Without the password.
+impl Display for Database {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite { url, .. } => formatter.write_str(url),
+            Self::Postgres(url) => match Url::parse(url.expose()) {
+                Ok(mut url) => {
+                    // Parameters can hold a password as well.
+                    url.set_query(None);
+                    let _ = url.set_password(None);
+                    write!(formatter, "{url}")
+                }
+                Err(_) => formatter.write_str("postgres://…"),
+            },
+        }
+    }
+}
+
+impl Database {
+    /// The file of an embedded database.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite { path, .. } => Some(path),
+            Self::Postgres(_) => None,
+        }
+    }
 }
 
 impl ServerSettings {
@@ -65,20 +110,37 @@ impl ServerSettings {
 
 impl StorageSettings {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
-        section.parsed("url", StorageSettings::parse).unwrap_or_else(|| {
-            StorageSettings::parse(DEFAULT_STORAGE).expect("the default is a database this version supports")
-        })
+        section.one_of(&["url", "url_file"]);
+        let key = if section.was_set("url_file") { "url_file" } else { "url" };
+        let url = section.secret("url", "url_file");
+        let database = match url.as_ref().map(|url| Database::parse(url.expose())) {
+            Some(Err(why)) => {
+                section.problem(key, why);
+                None
+            }
+            Some(Ok(database)) => Some(database),
+            None => None,
+        };
+        let default = || Database::parse(DEFAULT_STORAGE).expect("the default is an embedded database");
+        Self { database: database.unwrap_or_else(default) }
     }
+}
 
+impl Database {
     /// Reads the address of a database.
-    fn parse(url: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What is wrong with it, without repeating it: it may hold a password.
+    pub fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
         match scheme {
             "sqlite" => {}
             "postgres" | "postgresql" => {
-                return Err("PostgreSQL is not supported by this version: use sqlite://…".to_owned());
+                let named = Url::parse(url).ok().filter(|url| url.path().len() > 1);
+                named.ok_or("expected postgres://USER@HOST/DATABASE")?;
+                return Ok(Self::Postgres(Secret::new(url.to_owned())));
             }
-            _ => return Err(format!("expected sqlite:// and a path, such as {DEFAULT_STORAGE}")),
+            _ => return Err(format!("expected sqlite:// and a path, such as {DEFAULT_STORAGE}, or postgres://…")),
         }
         let path = rest.strip_prefix("//").unwrap_or(rest);
         if path.starts_with(":memory:") {
@@ -90,7 +152,7 @@ impl StorageSettings {
         if path.contains(['?', '%']) {
             return Err("the path of a database has no parameters and no percent signs".to_owned());
         }
-        Ok(StorageSettings { url: url.to_owned(), path: Path::new(path).to_owned() })
+        Ok(Self::Sqlite { url: url.to_owned(), path: Path::new(path).to_owned() })
     }
 }
 
@@ -131,15 +193,27 @@ mod tests {
             ("sqlite:///var/lib/keywheel.db", "/var/lib/keywheel.db"),
             ("sqlite:k.db", "k.db"),
         ] {
-            assert_eq!(StorageSettings::parse(url).map(|storage| storage.path), Ok(PathBuf::from(path)));
+            assert_eq!(Database::parse(url).expect(url).path(), Some(Path::new(path)));
         }
+    }
+
+    #[test]
+    fn the_password_of_a_database_is_never_shown() {
+        let url = "postgres://keywheel:hunter2@db.example.com:5433/keywheel?password=hunter2";
+
+        let database = Database::parse(url).expect(url);
+
+        assert_eq!(database.to_string(), "postgres://keywheel@db.example.com:5433/keywheel");
+        assert!(!format!("{database:?}").contains("hunter2"));
+        assert_eq!(database.path(), None);
     }
 
     #[test]
     fn a_database_of_another_kind_is_refused() {
         for (url, why) in [
-            ("postgres://db/keywheel", "not supported by this version"),
-            ("postgresql://db/keywheel", "not supported by this version"),
+            ("postgres://", "expected postgres://"),
+            ("postgres://db", "expected postgres://"),
+            ("postgresql:db/keywheel", "expected postgres://"),
             ("sqlite::memory:", "forget its keys"),
             ("sqlite://", "names no file"),
             ("sqlite://data/", "names no file"),
@@ -147,7 +221,7 @@ mod tests {
             ("keywheel.db", "expected sqlite://"),
             ("mysql://db", "expected sqlite://"),
         ] {
-            let refusal = StorageSettings::parse(url).expect_err(url);
+            let refusal = Database::parse(url).expect_err(url);
 
             assert!(refusal.contains(why), "{url}: {refusal}");
         }

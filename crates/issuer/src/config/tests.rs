@@ -74,7 +74,7 @@ fn nothing_configured_gives_the_defaults() {
     assert_eq!(config.issuer.as_str(), "http://localhost:8080");
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.server.metrics_listen.map(|address| address.port()), Some(9090));
-    assert_eq!(config.storage.path, Path::new("keywheel-data/keywheel.db"));
+    assert_eq!(config.storage.database.path(), Some(Path::new("keywheel-data/keywheel.db")));
     assert_eq!(config.keys.algorithms, [Algorithm::ES256, Algorithm::RS256]);
     assert_eq!(config.keys.rsa_bits, 2048);
     assert_eq!(config.keys.rotation.announce(), Duration::from_secs(86_400));

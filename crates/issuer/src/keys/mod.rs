@@ -23,7 +23,7 @@ use keywheel_jose::{Algorithm, Timestamp};
 use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy};
 use prometheus_client::metrics::counter::Counter;
 use signature::Signer as _;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use jwks::JwksDocument;
 pub(crate) use jwks::PublicKeys;
@@ -66,6 +66,34 @@ pub enum SignError {
     Failed,
 }
 
+/// Why no requests should come here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// The clock is wrong.
+    #[error(
+        "this machine's clock differs from the database's by {ahead_ms} ms, and {limit_ms} ms are allowed (clock_skew)"
+    )]
+    Clock {
+        /// How far it is ahead; negative: behind.
+        ahead_ms: i64,
+        /// What is allowed.
+        limit_ms: i64,
+    },
+    /// The database has been out of reach for too long.
+    #[error(
+        "the database was last read at {read_at}, too long ago (max_staleness; the announcement of keys): {stopped} has stopped"
+    )]
+    Stale {
+        /// Start of the last successful read.
+        read_at: Timestamp,
+        /// What has stopped.
+        stopped: &'static str,
+    },
+    /// No key signs.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
 /// Why the stored keys can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -88,6 +116,8 @@ pub struct Keys {
     view: ArcSwap<View>,
     /// Start of the last successful read of the rows, in seconds since 1970.
     read_at: AtomicI64,
+    /// How far this machine's clock is ahead of the database's, in milliseconds, as far as can be told.
+    ahead_ms: AtomicI64,
     algorithms: Vec<Algorithm>,
     policy: RotationPolicy,
     metrics: Arc<Metrics>,
@@ -126,7 +156,14 @@ impl Keys {
         let start = Timestamp::from_unix(0);
         let jwks = Arc::new(JwksDocument::build(&[], &policy));
         let view = View { from: start, until: start, signers: Vec::new(), jwks, rows };
-        Self { view: ArcSwap::from_pointee(view), read_at: AtomicI64::new(i64::MIN), algorithms, policy, metrics }
+        Self {
+            view: ArcSwap::from_pointee(view),
+            read_at: AtomicI64::new(i64::MIN),
+            ahead_ms: AtomicI64::new(0),
+            algorithms,
+            policy,
+            metrics,
+        }
     }
 
     /// Puts the rows that were read at `read_at` (the *start* of the read) in force.
@@ -237,20 +274,47 @@ impl Keys {
         fresh.then(|| Arc::clone(&self.view(now).jwks))
     }
 
-    /// Why the issuer can't sign at `now`, if so.
+    /// Takes note of the database's clock, read between two readings of this machine's (milliseconds since 1970).
+    pub fn compare_clock(&self, before_ms: i64, database_ms: i64, after_ms: i64) {
+        // The database read its clock at some instant between the two: only what lies outside is known to be wrong.
+        let ahead_ms = (before_ms - database_ms).max(0) + (after_ms - database_ms).min(0);
+        let known_ms = self.ahead_ms.swap(ahead_ms, Ordering::Relaxed);
+        let limit_ms = self.skew_limit_ms();
+        if ahead_ms.abs() > limit_ms && known_ms.abs() <= limit_ms {
+            warn!(ahead_ms, limit_ms, "this machine's clock is too far from the database's");
+        }
+    }
+
+    /// Why the issuer is not to be sent requests at `now`, if so.
     ///
     /// # Errors
-    /// [`SignError`] of the first ring that can't.
-    pub fn ready(&self, now: Timestamp) -> Result<(), SignError> {
+    /// Every [`NotReady`].
+    pub fn ready(&self, now: Timestamp) -> Result<(), NotReady> {
+        let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
+        if ahead_ms.abs() > self.skew_limit_ms() {
+            return Err(NotReady::Clock { ahead_ms, limit_ms: self.skew_limit_ms() });
+        }
         let read_at = self.read_at();
-        if now.duration_since(read_at) >= self.policy.max_staleness() {
-            return Err(SignError::Stale { read_at });
+        let age = now.duration_since(read_at);
+        let (signs, publishes) = (age < self.policy.max_staleness(), age < self.policy.jwks_staleness_bound());
+        if !signs || !publishes {
+            let stopped = match (signs, publishes) {
+                (false, false) => "signing and publishing",
+                (false, true) => "signing",
+                _ => "publishing",
+            };
+            return Err(NotReady::Stale { read_at, stopped });
         }
         let view = self.view(now);
         if view.signers.is_empty() {
-            return Err(self.no_signer(&view, self.algorithms[0], now));
+            return Err(self.no_signer(&view, self.algorithms[0], now).into());
         }
         Ok(())
+    }
+
+    fn skew_limit_ms(&self) -> i64 {
+        // Clocks are compared to the millisecond but kept by the second, so a skew of zero means less than one.
+        i64::try_from(self.policy.clock_skew().as_millis()).unwrap_or(i64::MAX).max(1000)
     }
 
     fn no_signer(&self, view: &View, alg: Algorithm, now: Timestamp) -> SignError {

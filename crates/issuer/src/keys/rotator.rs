@@ -7,12 +7,10 @@
 //! by the operator.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use keywheel_jose::{Algorithm, Timestamp};
 use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy, Step};
 use tokio::sync::{Mutex, Notify};
-use tokio::time::MissedTickBehavior;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tracing::{error, info, warn};
 
@@ -43,6 +41,9 @@ pub enum RotationError {
     /// The wake-up schedule.
     #[error("the wake-up schedule could not be set up")]
     Schedule(#[from] JobSchedulerError),
+    /// The database took too long.
+    #[error("the database did not answer within a poll")]
+    TooSlow,
     /// The plan never came to rest.
     #[error("the rotation plan does not come to rest")]
     Restless,
@@ -100,6 +101,7 @@ impl Rotator {
     /// # Errors
     /// [`RotationError`].
     pub async fn prepare(&self) -> Result<(), RotationError> {
+        self.generations().await?;
         for _ in 0..MAX_ROUNDS {
             let now = self.clock.now();
             let ring = self.reload().await?;
@@ -256,19 +258,20 @@ impl Rotator {
         }
     }
 
-    /// Sees what other processes changed, every `period`, until `shutdown`: keys are put in force at once (a visit may
+    /// Sees what other processes changed, until `shutdown`: keys are put in force at once (a visit may
     /// be busy making the next one), and `clients_changed` is called when it was clients.
-    pub async fn watch(&self, period: Duration, clients_changed: impl Fn() + Send + Sync, mut shutdown: Shutdown) {
+    pub async fn watch(&self, clients_changed: impl Fn() + Send + Sync, mut shutdown: Shutdown) {
         let mut seen = None;
         let mut reachable = true;
-        let mut look = tokio::time::interval(period);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.store.changes(self.policy.poll());
         loop {
             tokio::select! {
-                _ = look.tick() => {}
+                () = changes.next() => {}
                 () = shutdown.ordered() => return,
             }
-            match self.look(seen, &clients_changed).await {
+            // One period and one timeout make `replica_convergence`.
+            let look = tokio::time::timeout(self.policy.poll(), self.look(seen, &clients_changed)).await;
+            match look.unwrap_or(Err(RotationError::TooSlow)) {
                 Ok(found) => {
                     if !reachable {
                         info!("the database answers again");
@@ -285,13 +288,23 @@ impl Rotator {
         }
     }
 
+    /// Asks the database for its generations, and compares the clocks by the way.
+    async fn generations(&self) -> Result<Generations, RotationError> {
+        let before_ms = self.clock.now_ms();
+        let look = self.store.look().await?;
+        if let Some(database_ms) = look.clock_ms {
+            self.keys.compare_clock(before_ms, database_ms, self.clock.now_ms());
+        }
+        Ok(look.generations)
+    }
+
     async fn look(
         &self,
         seen: Option<Generations>,
         clients_changed: impl Fn() + Send + Sync,
     ) -> Result<Generations, RotationError> {
         let read_at = self.clock.now();
-        let found = self.store.generations().await?;
+        let found = self.generations().await?;
         if seen.is_none_or(|seen| seen.keys != found.keys) {
             self.reload().await?;
             self.wake();

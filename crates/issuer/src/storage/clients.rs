@@ -6,7 +6,7 @@ use keywheel_jose::{Algorithm, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use super::{Store, StoreError, is_unique_violation, raise_generation};
+use super::{Store, StoreError, is_unique_violation};
 use crate::clients::{Client, ClientAuthMethod, Source};
 
 /// What became of new clients.
@@ -40,7 +40,7 @@ impl Store {
     /// [`StoreError`] when the database does not answer; nothing is stored then.
     pub async fn insert_clients(&self, clients: &[Client], now: Timestamp) -> Result<ClientInsert, StoreError> {
         const DOING: &str = "store clients";
-        let mut transaction = self.begin_write(DOING).await?;
+        let mut transaction = self.begin_write("clients", DOING).await?;
         for client in clients {
             match insert(&mut transaction, client, now).await {
                 Ok(()) => {}
@@ -48,8 +48,7 @@ impl Store {
                 Err(error) => return Err(self.read_error(DOING, error)),
             }
         }
-        raise_generation(&mut transaction, "clients").await?;
-        transaction.commit().await.map_err(StoreError::query(DOING))?;
+        self.commit(transaction, DOING).await?;
         Ok(ClientInsert::Done)
     }
 
@@ -59,15 +58,14 @@ impl Store {
     /// [`StoreError`] when the database does not answer.
     pub async fn replace_client_secret(&self, id: &str, secret_sha256: &[u8; 32]) -> Result<bool, StoreError> {
         const DOING: &str = "replace a client's secret";
-        let mut transaction = self.begin_write(DOING).await?;
+        let mut transaction = self.begin_write("clients", DOING).await?;
         let changed = sqlx::query("UPDATE clients SET secret_sha256 = $2 WHERE id = $1")
             .bind(id)
             .bind(secret_sha256.as_slice())
             .execute(&mut *transaction)
             .await
             .map_err(StoreError::query(DOING))?;
-        raise_generation(&mut transaction, "clients").await?;
-        transaction.commit().await.map_err(StoreError::query(DOING))?;
+        self.commit(transaction, DOING).await?;
         Ok(changed.rows_affected() > 0)
     }
 
@@ -77,14 +75,13 @@ impl Store {
     /// [`StoreError`] when the database does not answer.
     pub async fn remove_client(&self, id: &str) -> Result<bool, StoreError> {
         const DOING: &str = "remove a client";
-        let mut transaction = self.begin_write(DOING).await?;
+        let mut transaction = self.begin_write("clients", DOING).await?;
         let removed = sqlx::query("DELETE FROM clients WHERE id = $1")
             .bind(id)
             .execute(&mut *transaction)
             .await
             .map_err(StoreError::query(DOING))?;
-        raise_generation(&mut transaction, "clients").await?;
-        transaction.commit().await.map_err(StoreError::query(DOING))?;
+        self.commit(transaction, DOING).await?;
         Ok(removed.rows_affected() > 0)
     }
 }

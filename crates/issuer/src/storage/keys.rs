@@ -11,7 +11,7 @@ use keywheel_keyring::KeyRecord;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Executor, Row, Transaction};
 
-use super::{Store, StoreError, is_unique_violation, raise_generation};
+use super::{Backend, Store, StoreError, is_unique_violation};
 
 /// A key as stored: its place in the timetable and, while it can sign, the sealed private half.
 pub struct StoredKey {
@@ -124,7 +124,7 @@ impl Store {
         if changes.is_empty() {
             return Ok(KeysApplied::Done);
         }
-        let mut transaction = self.begin_write(DOING).await?;
+        let mut transaction = self.begin_write("keys", DOING).await?;
         for change in changes {
             match apply(&mut transaction, change).await {
                 Ok(()) => {}
@@ -132,9 +132,13 @@ impl Store {
                 Err(error) => return Err(self.read_error(DOING, error)),
             }
         }
-        raise_generation(&mut transaction, "keys").await?;
-        transaction.commit().await.map_err(StoreError::query(DOING))?;
-        if changes.iter().any(|change| matches!(change, KeyChange::DestroyPrivate { .. } | KeyChange::Delete { .. })) {
+        self.commit(transaction, DOING).await?;
+        let is_sqlite = matches!(self.backend, Backend::Sqlite);
+        if is_sqlite
+            && changes
+                .iter()
+                .any(|change| matches!(change, KeyChange::DestroyPrivate { .. } | KeyChange::Delete { .. }))
+        {
             // Until the log is folded in and cut, an old page with the private half may still stand in it.
             self.writer
                 .execute("PRAGMA wal_checkpoint(TRUNCATE)")

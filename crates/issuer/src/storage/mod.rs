@@ -1,26 +1,33 @@
-//! What outlives the process: signing keys and clients, in SQLite.
+//! What outlives the process: signing keys and clients, in SQLite or PostgreSQL.
 //!
-//! One method is one transition in one transaction. There is a single writer connection, whose transactions begin with
-//! `BEGIN IMMEDIATE` (a deferred one that upgrades fails at once when another process writes), and a few readers.
-//! Each transition raises a generation number, which is how a running server sees what a command in another process did.
+//! One method is one transition in one transaction, with one query text for both databases. Each transition raises a
+//! generation number, which is how a running server sees what another process did: it asks for the numbers, several times
+//! a second on SQLite, and on PostgreSQL when it is notified and at each poll ([`Store::changes`]).
 //!
-//! Commits are durable (`synchronous = FULL`): what was acknowledged is there after a power cut. Deleted content is
-//! overwritten (`secure_delete`), because destroyed private keys must not linger in free pages.
+//! On SQLite there is a single writer connection, whose transactions begin with `BEGIN IMMEDIATE` (a deferred one that
+//! upgrades fails at once when another process writes), and a few readers. Commits are durable (`synchronous = FULL`):
+//! what was acknowledged is there after a power cut. Deleted content is overwritten (`secure_delete`), because destroyed
+//! private keys must not linger in free pages.
 
+mod changes;
 mod clients;
 mod keys;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Once;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr, Transaction};
 
+pub use changes::Changes;
 pub use clients::ClientInsert;
 pub use keys::{KeyChange, KeysApplied, NewKey, StoredKey};
+
+use crate::config::Database;
 
 /// Why storage could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -113,134 +120,213 @@ pub enum WhenMissing {
     Refuse,
 }
 
+/// What a look at the database showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// How often what has changed.
+    pub generations: Generations,
+    /// The database's clock in milliseconds since 1970; `None` where it is this machine's.
+    pub clock_ms: Option<i64>,
+}
+
 /// The database.
 #[derive(Clone)]
 pub struct Store {
-    path: String,
+    shown: String,
+    backend: Backend,
     writer: AnyPool,
     readers: AnyPool,
 }
 
+#[derive(Clone)]
+enum Backend {
+    Sqlite,
+    /// With a pool for the connection that listens to notifications, which the general driver has no name for.
+    Postgres(PgPool),
+}
+
 impl Store {
-    /// Opens the database that `url` (`sqlite://PATH`) names and brings its schema up to date.
+    /// Opens a database and brings its schema up to date. Of many processes that start together, one does that and
+    /// the others wait.
     ///
     /// # Errors
     /// - [`StoreError::Missing`]: no file, and `when_missing` says to refuse
-    /// - [`StoreError::Folder`], [`StoreError::Open`]: no permission, no space, not a file
+    /// - [`StoreError::Folder`], [`StoreError::Open`]: no permission, no space, not a file, no server
     /// - [`StoreError::Damaged`]: the file is no database, or broken
     /// - [`StoreError::Newer`]: made by a later version
     /// - [`StoreError::Migrate`]: the schema could not be changed
-    pub async fn open(url: &str, when_missing: WhenMissing) -> Result<Self, StoreError> {
+    pub async fn open(database: &Database, when_missing: WhenMissing) -> Result<Self, StoreError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
 
-        let path = sqlite_path(url);
-        if let Some(file) = &path {
-            let missing = !file.exists();
-            if missing && when_missing == WhenMissing::Refuse {
-                return Err(StoreError::Missing { path: file.display().to_string() });
+        let shown = database.to_string();
+        let failed = |source| open_error(&shown, source);
+        let url = match database {
+            Database::Sqlite { url, path } => {
+                prepare_file(path, when_missing)?;
+                format!("{url}?mode=rwc")
             }
-            if missing && let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                make_private_folder(folder)
-                    .map_err(|source| StoreError::Folder { path: folder.display().to_string(), source })?;
+            Database::Postgres(url) => url.expose().to_owned(),
+        };
+        let options = AnyConnectOptions::from_str(&url).map_err(failed)?;
+        // A pool tries for seconds what fails at once; this tells what is wrong.
+        let mut first = AnyConnection::connect_with(&options).await.map_err(failed)?;
+        let store = match database {
+            Database::Sqlite { .. } => {
+                set_up_sqlite(&mut first).await.map_err(failed)?;
+                let pool = |connections| {
+                    pool(connections)
+                        .test_before_acquire(false)
+                        .after_connect(|connection, _| Box::pin(set_up_sqlite(connection)))
+                };
+                let (writer, readers) =
+                    (pool(1).connect_lazy_with(options.clone()), pool(2).connect_lazy_with(options));
+                Self { shown: shown.clone(), backend: Backend::Sqlite, writer, readers }
             }
-        }
-        let shown = path.as_ref().map_or_else(|| url.to_owned(), |file| file.display().to_string());
-        let options = AnyConnectOptions::from_str(&with_create(url))
-            .map_err(|source| StoreError::Open { path: shown.clone(), source })?;
-        refuse_damage(&options).await.map_err(|source| open_error(&shown, source))?;
-        let writer = pool(1).connect_with(options.clone()).await.map_err(|source| open_error(&shown, source))?;
-        let readers = pool(2).connect_lazy_with(options);
-        let store = Self { path: shown, writer, readers };
-        store.migrate().await?;
+            Database::Postgres(url) => {
+                let listener = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
+                let listener = listener.connect_lazy(url.expose()).map_err(failed)?;
+                let pool = pool(4)
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            for setting in POSTGRES_SETTINGS {
+                                connection.execute(setting).await?;
+                            }
+                            Ok(())
+                        })
+                    })
+                    .connect_lazy_with(options);
+                let (writer, readers) = (pool.clone(), pool);
+                Self { shown: shown.clone(), backend: Backend::Postgres(listener), writer, readers }
+            }
+        };
+        store.migrate(&mut first).await?;
+        // Last, so that SQLite's log is not folded in and begun anew.
+        let _ = first.close().await;
         Ok(store)
     }
 
-    /// How often keys and clients have changed. Cheap: meant to be asked several times a second.
+    /// How often keys and clients have changed, and the time. Cheap: meant to be asked several times a second.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn generations(&self) -> Result<Generations, StoreError> {
-        let rows = sqlx::query("SELECT subject, generation FROM generations")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(|source| self.read_error("read its generations", source))?;
-        let mut generations = Generations { keys: 0, clients: 0 };
+    pub async fn look(&self) -> Result<Look, StoreError> {
+        const DOING: &str = "read its generations";
+        let text = match self.backend {
+            Backend::Sqlite => "SELECT subject, generation, CAST(0 AS BIGINT) FROM generations",
+            Backend::Postgres(_) => {
+                "SELECT subject, generation, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
+                 FROM generations"
+            }
+        };
+        let rows = sqlx::query(text).fetch_all(&self.readers).await;
+        let rows = rows.map_err(|source| self.read_error(DOING, source))?;
+        let mut look = Look { generations: Generations { keys: 0, clients: 0 }, clock_ms: None };
         for row in rows {
-            let subject: String = row.try_get(0).map_err(StoreError::query("read its generations"))?;
-            let generation: i64 = row.try_get(1).map_err(StoreError::query("read its generations"))?;
+            let subject: String = row.try_get(0).map_err(StoreError::query(DOING))?;
+            let generation: i64 = row.try_get(1).map_err(StoreError::query(DOING))?;
+            let clock_ms: i64 = row.try_get(2).map_err(StoreError::query(DOING))?;
             match subject.as_str() {
-                "keys" => generations.keys = generation,
-                "clients" => generations.clients = generation,
+                "keys" => look.generations.keys = generation,
+                "clients" => look.generations.clients = generation,
                 _ => {}
             }
+            look.clock_ms = matches!(self.backend, Backend::Postgres(_)).then_some(clock_ms);
         }
-        Ok(generations)
+        Ok(look)
     }
 
-    /// Closes the connections, so that the write-ahead log is folded into the database file.
+    /// Closes the connections, so that SQLite's write-ahead log is folded into the database file.
     pub async fn close(&self) {
+        if let Backend::Postgres(listener) = &self.backend {
+            listener.close().await;
+        }
         self.readers.close().await;
         self.writer.close().await;
     }
 
-    /// Brings the schema up to date, in one transaction that holds the write lock: of many processes that start
-    /// together, one does it and the others find it done.
-    async fn migrate(&self) -> Result<(), StoreError> {
-        let migrator = Migrator::with_migrations(
-            MIGRATIONS
-                .iter()
-                .map(|(version, name, sql)| {
-                    Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
-                })
-                .collect(),
-        );
-        let mut transaction =
-            self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|source| open_error(&self.path, source))?;
-        match migrator.run_direct(None, &mut *transaction, false).await {
-            Ok(()) => {}
-            Err(MigrateError::VersionMissing(found)) => {
-                return Err(StoreError::Newer { found, known: MIGRATIONS.len() as i64 });
+    /// Brings the schema up to date: on SQLite in one transaction that holds the write lock, on PostgreSQL under the
+    /// migrator's advisory lock.
+    async fn migrate(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+        let migrations = match self.backend {
+            Backend::Sqlite => MIGRATIONS.map(|(version, name, sqlite, _)| (version, name, sqlite)),
+            Backend::Postgres(_) => MIGRATIONS.map(|(version, name, _, postgres)| (version, name, postgres)),
+        };
+        let migrations = migrations.into_iter().map(|(version, name, sql)| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        });
+        let migrator = Migrator::with_migrations(migrations.collect());
+        let failed = |error| match error {
+            MigrateError::VersionMissing(found) => StoreError::Newer { found, known: MIGRATIONS.len() as i64 },
+            MigrateError::Execute(source) if is_damage(&source) => {
+                StoreError::Damaged { path: self.shown.clone(), source }
             }
-            Err(MigrateError::Execute(source)) if is_damage(&source) => {
-                return Err(StoreError::Damaged { path: self.path.clone(), source });
+            other => StoreError::Migrate(other),
+        };
+        match self.backend {
+            Backend::Sqlite => {
+                let begun = connection.begin_with("BEGIN IMMEDIATE").await;
+                let mut transaction = begun.map_err(|source| open_error(&self.shown, source))?;
+                migrator.run_direct(None, &mut *transaction, false).await.map_err(failed)?;
+                transaction.commit().await.map_err(StoreError::query("commit the schema"))
             }
-            Err(other) => return Err(StoreError::Migrate(other)),
+            Backend::Postgres(_) => migrator.run_direct(None, connection, false).await.map_err(failed),
         }
-        transaction.commit().await.map_err(StoreError::query("commit the schema"))
     }
 
-    async fn begin_write(&self, doing: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|source| self.read_error(doing, source))
+    /// Begins a transition of `subject`. Its generation is raised first, so that on PostgreSQL too those who change the
+    /// same subject take turns.
+    async fn begin_write(
+        &self,
+        subject: &'static str,
+        doing: &'static str,
+    ) -> Result<Transaction<'static, Any>, StoreError> {
+        let begin = match self.backend {
+            Backend::Sqlite => "BEGIN IMMEDIATE",
+            Backend::Postgres(_) => "BEGIN",
+        };
+        let begun = self.writer.begin_with(begin).await;
+        let mut transaction = begun.map_err(|source| self.read_error(doing, source))?;
+        sqlx::query("UPDATE generations SET generation = generation + 1 WHERE subject = $1")
+            .bind(subject)
+            .execute(&mut *transaction)
+            .await
+            .map_err(|source| self.read_error(doing, source))?;
+        Ok(transaction)
+    }
+
+    /// Ends a transition, and tells those who listen.
+    async fn commit(&self, mut transaction: Transaction<'static, Any>, doing: &'static str) -> Result<(), StoreError> {
+        if let Backend::Postgres(_) = self.backend {
+            // Delivered when the transaction commits, and only then.
+            transaction.execute(changes::NOTIFY).await.map_err(|source| self.read_error(doing, source))?;
+        }
+        transaction.commit().await.map_err(|source| self.read_error(doing, source))
     }
 
     /// A failed query; one that failed because the file is broken says so.
     fn read_error(&self, doing: &'static str, source: sqlx::Error) -> StoreError {
         if is_damage(&source) {
-            StoreError::Damaged { path: self.path.clone(), source }
+            StoreError::Damaged { path: self.shown.clone(), source }
         } else {
             StoreError::Query { doing, source }
         }
     }
 }
 
-async fn raise_generation(
-    transaction: &mut Transaction<'static, Any>,
-    subject: &'static str,
-) -> Result<(), StoreError> {
-    sqlx::query("UPDATE generations SET generation = generation + 1 WHERE subject = $1")
-        .bind(subject)
-        .execute(&mut **transaction)
-        .await
-        .map_err(StoreError::query("count a change"))?;
-    Ok(())
-}
-
-/// Reads the schema on a connection of its own, because a pool tries for seconds what fails at once.
-async fn refuse_damage(options: &AnyConnectOptions) -> Result<(), sqlx::Error> {
-    let mut connection = AnyConnection::connect_with(options).await?;
-    connection.execute("SELECT count(*) FROM sqlite_schema").await?;
-    connection.close().await
+/// Makes the folder of a database file that is not there yet.
+fn prepare_file(file: &Path, when_missing: WhenMissing) -> Result<(), StoreError> {
+    if file.exists() {
+        return Ok(());
+    }
+    if when_missing == WhenMissing::Refuse {
+        return Err(StoreError::Missing { path: file.display().to_string() });
+    }
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => make_private_folder(folder)
+            .map_err(|source| StoreError::Folder { path: folder.display().to_string(), source }),
+        None => Ok(()),
+    }
 }
 
 fn pool(connections: u32) -> AnyPoolOptions {
@@ -249,35 +335,22 @@ fn pool(connections: u32) -> AnyPoolOptions {
         .min_connections(0)
         .idle_timeout(None)
         .max_lifetime(None)
-        .acquire_timeout(Duration::from_secs(10))
-        .test_before_acquire(false)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                // Together with `BEGIN IMMEDIATE`, the busy timeout makes writers of several processes take turns.
-                for pragma in [
-                    "PRAGMA busy_timeout = 5000",
-                    "PRAGMA journal_mode = WAL",
-                    "PRAGMA synchronous = FULL",
-                    "PRAGMA foreign_keys = ON",
-                    "PRAGMA secure_delete = ON",
-                    "PRAGMA cache_size = -1024",
-                ] {
-                    connection.execute(pragma).await?;
-                }
-                Ok(())
-            })
-        })
+        .acquire_timeout(PATIENCE)
 }
 
-/// The file that an SQLite address names, `None` for a database in memory.
-fn sqlite_path(url: &str) -> Option<PathBuf> {
-    let rest = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"))?;
-    let path = rest.split('?').next().unwrap_or(rest);
-    (path != ":memory:").then(|| PathBuf::from(path))
-}
-
-fn with_create(url: &str) -> String {
-    if url.contains('?') || url.contains(":memory:") { url.to_owned() } else { format!("{url}?mode=rwc") }
+async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    // Together with `BEGIN IMMEDIATE`, the busy timeout makes writers of several processes take turns.
+    for pragma in [
+        "PRAGMA busy_timeout = 5000",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA secure_delete = ON",
+        "PRAGMA cache_size = -1024",
+    ] {
+        connection.execute(pragma).await?;
+    }
+    Ok(())
 }
 
 /// Makes `folder` and its parents; only the owner may look inside.
@@ -304,23 +377,38 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.is_unique_violation())
 }
 
-const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "keys and clients", include_str!("migrations/sqlite-0001.sql"))];
+/// Version, name, and the text for SQLite and PostgreSQL, which differ in BLOB and BYTEA. Never edit one that has been
+/// released: checksums are compared.
+const MIGRATIONS: [(i64, &str, &str, &str); 1] =
+    [(1, "keys and clients", include_str!("migrations/sqlite-0001.sql"), include_str!("migrations/postgres-0001.sql"))];
+
+/// How long an answer may take before the database counts as out of reach.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// A statement that hangs, or a transaction that was forgotten, must not hold up the others for ever.
+const POSTGRES_SETTINGS: [&str; 3] =
+    ["SET statement_timeout = '10s'", "SET lock_timeout = '5s'", "SET idle_in_transaction_session_timeout = '15s'"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn in_folder(folder: &Path) -> Database {
+        Database::parse(&format!("sqlite://{}/k.db", folder.display())).expect("an address")
+    }
+
     #[tokio::test]
     async fn a_second_process_finds_the_schema_in_place() {
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}/k.db", folder.path().display());
+        let database = in_folder(folder.path());
 
         let (first, second) =
-            tokio::join!(Store::open(&url, WhenMissing::Create), Store::open(&url, WhenMissing::Create));
+            tokio::join!(Store::open(&database, WhenMissing::Create), Store::open(&database, WhenMissing::Create));
 
         first.expect("the first opens");
         let second = second.expect("the second opens");
-        assert_eq!(second.generations().await.expect("generations"), Generations { keys: 0, clients: 0 });
+        let look = second.look().await.expect("a look");
+        assert_eq!(look, Look { generations: Generations { keys: 0, clients: 0 }, clock_ms: None });
     }
 
     #[tokio::test]
@@ -329,7 +417,7 @@ mod tests {
         let file = folder.path().join("k.db");
         std::fs::write(&file, [0x5a; 8192]).expect("written");
 
-        let opened = Store::open(&format!("sqlite://{}", file.display()), WhenMissing::Create).await;
+        let opened = Store::open(&in_folder(folder.path()), WhenMissing::Create).await;
 
         assert!(matches!(opened.err(), Some(StoreError::Damaged { .. })));
     }
@@ -337,8 +425,8 @@ mod tests {
     #[tokio::test]
     async fn a_newer_schema_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}/k.db", folder.path().display());
-        let store = Store::open(&url, WhenMissing::Create).await.expect("made");
+        let database = in_folder(folder.path());
+        let store = Store::open(&database, WhenMissing::Create).await.expect("made");
         store
             .writer
             .execute(
@@ -349,7 +437,7 @@ mod tests {
             .expect("inserted");
         store.close().await;
 
-        let opened = Store::open(&url, WhenMissing::Create).await;
+        let opened = Store::open(&database, WhenMissing::Create).await;
 
         assert!(matches!(opened.err(), Some(StoreError::Newer { found: 99, known: 1 })));
     }
@@ -357,9 +445,9 @@ mod tests {
     #[tokio::test]
     async fn a_missing_database_is_only_made_when_asked() {
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}/none/k.db", folder.path().display());
+        let database = in_folder(&folder.path().join("none"));
 
-        let opened = Store::open(&url, WhenMissing::Refuse).await;
+        let opened = Store::open(&database, WhenMissing::Refuse).await;
 
         assert!(matches!(opened.err(), Some(StoreError::Missing { .. })));
         assert!(!folder.path().join("none").exists());
