@@ -11,7 +11,7 @@ use keywheel_jose::{Algorithm, PublicJwk, Timestamp};
 use serde::Serialize;
 
 /// One key, as stored. Its promises (`max_ttl`, `clock_skew`) only grow.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The RFC 7638 thumbprint.
     pub kid: String,
@@ -379,6 +379,20 @@ pub(crate) mod testing {
             }
         }
         Keyring::new(keys)
+    }
+
+    impl Step {
+        /// Whether what the step changes is still as its planner saw it.
+        pub(crate) fn still_applies(&self, seen: &KeyRecord, row: &KeyRecord) -> bool {
+            match self {
+                Self::PublishEarlier { .. } => seen.publish_at == row.publish_at,
+                Self::Postpone { .. } => seen.sign_from == row.sign_from,
+                Self::BringForward { .. } => (seen.publish_at, seen.sign_from) == (row.publish_at, row.sign_from),
+                Self::Raise { .. } => (seen.max_ttl, seen.clock_skew) == (row.max_ttl, row.clock_skew),
+                Self::Revoke { .. } => row.revoked_at.is_none(),
+                Self::Create { .. } | Self::DestroyPrivate { .. } | Self::Delete { .. } => true,
+            }
+        }
     }
 
     impl KeyRecord {

@@ -68,10 +68,10 @@ pub enum OpsError {
     Raced,
 }
 
-/// Brings the next rotation of `algorithms` forward.
+/// Brings the next rotation of `algorithms` forward; those that can't be sooner stay as they are.
 ///
 /// # Errors
-/// [`OpsError::BringForward`] when it can't be sooner; nothing changes for any of the rings then.
+/// [`OpsError::BringForward`] when a ring has no key to rotate to; nothing changes for any of the rings then.
 pub async fn rotate(
     ring: &Ring,
     policy: &RotationPolicy,
@@ -79,12 +79,8 @@ pub async fn rotate(
     how: How,
     now: impl Fn() -> Timestamp,
 ) -> Result<Vec<BroughtForward>, OpsError> {
-    ring.rotator.tick().await?;
+    let rotations = preview_rotation(ring, policy, algorithms, how, &now).await?;
     let now = now();
-    let rotations = ring.keys.with_ring(|rows| {
-        let each = algorithms.iter().map(|&alg| rows.bring_forward(alg, policy, now, how));
-        each.collect::<Result<Vec<_>, _>>()
-    })?;
     let steps = rotations.iter().flat_map(|rotation| rotation.steps.clone()).collect();
     let changes = ring.keys.with_ring(|rows| changes(rows, steps, &mut Vec::new(), &ring.kek, now))?;
     ring.store.change_keys(&changes).await?;
@@ -104,8 +100,15 @@ pub async fn preview_rotation(
     now: impl Fn() -> Timestamp,
 ) -> Result<Vec<BroughtForward>, OpsError> {
     ring.rotator.tick().await?;
+    let now = now();
     let preview = ring.keys.with_ring(|rows| {
-        let each = algorithms.iter().map(|&alg| rows.bring_forward(alg, policy, now(), how));
+        let each = algorithms.iter().map(|&alg| match rows.bring_forward(alg, policy, now, how) {
+            Err(BringForwardError::NoEarlier { kid, sign_from, .. }) => {
+                let (from, to, steps, may_stumble) = (sign_from, sign_from, Vec::new(), None);
+                Ok(BroughtForward { kid, from, to, steps, may_stumble })
+            }
+            outcome => outcome,
+        });
         each.collect::<Result<Vec<_>, _>>()
     });
     Ok(preview?)

@@ -80,6 +80,22 @@ async fn a_rotation_is_brought_forward_only_as_far_as_is_safe() {
 }
 
 #[tokio::test]
+async fn a_rotation_that_cannot_be_sooner_stays_as_it_is() {
+    let home = Home::new();
+    let ring = ring(&home).await;
+    let config = home.config(ES256);
+    let rotate = async || {
+        let now = || now(&home);
+        ops::rotate(&ring, &config.keys.rotation, &[Algorithm::ES256], How::Safe, now).await.expect("done")
+    };
+
+    let first = rotate().await;
+    let second = rotate().await;
+
+    assert_eq!((second[0].from, second[0].to), (first[0].to, first[0].to));
+}
+
+#[tokio::test]
 async fn a_rotation_at_once_says_what_it_may_break() {
     let home = Home::new();
     let ring = ring(&home).await;

@@ -248,6 +248,9 @@ async fn rotate(
 
 fn warn_of_stumbling(rotation: &BroughtForward) {
     match &rotation.may_stumble {
+        None if rotation.from == rotation.to => {
+            note(format_args!("key {} cannot safely sign any sooner than planned", rotation.kid));
+        }
         Some(stumble) => note(format_args!(
             "warning: until {} tokens of key {} may be refused by {}",
             stumble.until, rotation.kid, stumble.who

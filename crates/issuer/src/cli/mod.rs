@@ -27,7 +27,7 @@ use crate::edges::Edges;
 use crate::keys::LoadError;
 use crate::keys::material::PROGRESS;
 use crate::keys::rotator::RotationError;
-use crate::storage::StoreError;
+use crate::storage::{Store, StoreError, WhenMissing};
 
 /// An identity provider whose signing keys turn without anyone noticing.
 #[derive(Parser)]
@@ -48,6 +48,8 @@ enum Command {
     Init,
     /// Is this configuration safe and usable? Prints the rotation plan as dates
     Check(check::Check),
+    /// Bring the database to the schema of this version; `serve` does it too
+    Migrate,
     /// Signing keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -168,10 +170,20 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve => serve::serve(config).await,
         Command::Init => init::init(config),
         Command::Check(command) => command.run(config).await,
+        Command::Migrate => migrate(&Session::open(config)?).await,
         Command::Keys(command) => command.run(&Session::open(config)?).await,
         Command::Clients(command) => command.run(&Session::open(config)?).await,
         Command::Token(command) => command.run(config).await,
     }
+}
+
+/// Opening a database brings it up to date; this does nothing else.
+async fn migrate(session: &Session) -> Result<(), Failure> {
+    let database = &session.config.storage.database;
+    let store = Store::open(database, WhenMissing::Create).await?;
+    store.close().await;
+    output::note(format_args!("{database} has the schema of this version ({})", Store::schema_version()));
+    Ok(())
 }
 
 /// What a command works with: the configuration, the clock and randomness.

@@ -11,8 +11,11 @@
 
 mod changes;
 mod clients;
+#[cfg(test)]
+mod conformance;
 mod keys;
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Once;
@@ -41,10 +44,10 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
-    /// The folder for the database could not be made.
-    #[error("cannot make the folder {path} for the database")]
+    /// The file of the database, or its folder, could not be made.
+    #[error("cannot make {path} for the database")]
     Folder {
-        /// The folder.
+        /// The file or folder.
         path: String,
         /// The system's reason.
         #[source]
@@ -206,6 +209,12 @@ impl Store {
         Ok(store)
     }
 
+    /// The newest schema that this version knows.
+    #[must_use]
+    pub fn schema_version() -> i64 {
+        MIGRATIONS.last().map_or(0, |(version, ..)| *version)
+    }
+
     /// How often keys and clients have changed, and the time. Cheap: meant to be asked several times a second.
     ///
     /// # Errors
@@ -257,7 +266,7 @@ impl Store {
         });
         let migrator = Migrator::with_migrations(migrations.collect());
         let failed = |error| match error {
-            MigrateError::VersionMissing(found) => StoreError::Newer { found, known: MIGRATIONS.len() as i64 },
+            MigrateError::VersionMissing(found) => StoreError::Newer { found, known: Self::schema_version() },
             MigrateError::Execute(source) if is_damage(&source) => {
                 StoreError::Damaged { path: self.shown.clone(), source }
             }
@@ -322,11 +331,13 @@ fn prepare_file(file: &Path, when_missing: WhenMissing) -> Result<(), StoreError
     if when_missing == WhenMissing::Refuse {
         return Err(StoreError::Missing { path: file.display().to_string() });
     }
-    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => make_private_folder(folder)
-            .map_err(|source| StoreError::Folder { path: folder.display().to_string(), source }),
-        None => Ok(()),
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        make_private_folder(folder)
+            .map_err(|source| StoreError::Folder { path: folder.display().to_string(), source })?;
     }
+    // SQLite would make it readable for everybody; the files of its log take over the mode of this one.
+    let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file);
+    made.map(|_| ()).map_err(|source| StoreError::Folder { path: file.display().to_string(), source })
 }
 
 fn pool(connections: u32) -> AnyPoolOptions {
@@ -409,6 +420,20 @@ mod tests {
         let second = second.expect("the second opens");
         let look = second.look().await.expect("a look");
         assert_eq!(look, Look { generations: Generations { keys: 0, clients: 0 }, clock_ms: None });
+    }
+
+    #[tokio::test]
+    async fn nobody_else_can_read_the_database() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+
+        let _store = Store::open(&in_folder(folder.path()), WhenMissing::Create).await.expect("made");
+
+        for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let mode = entry.metadata().expect("metadata").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} is {mode:o}", entry.path().display());
+        }
     }
 
     #[tokio::test]

@@ -1,0 +1,350 @@
+//! Every [`Store`] method, on SQLite and on a real PostgreSQL: the same behaviour, two callers racing included.
+//!
+//! `cargo xtask test` starts the PostgreSQL and names it in `KEYWHEEL_TEST_POSTGRES`; each test makes a database of its
+//! own on it.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use keywheel_jose::{Algorithm, PublicJwk, Timestamp};
+use keywheel_keyring::KeyRecord;
+use sqlx::Executor as _;
+
+use super::{ClientInsert, Generations, KeyChange, KeysApplied, NewKey, Store, WhenMissing};
+use crate::clients::{Client, ClientAuthMethod, Source};
+use crate::config::Database;
+use crate::keys::material::PrivateKey;
+
+/// Where a test keeps its rows: dropped with it.
+struct Place {
+    database: Database,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Place {
+    async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::parse(&format!("sqlite://{}/k.db", folder.path().display())).expect("an address");
+        Self { database, _folder: Some(folder) }
+    }
+
+    async fn postgres() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the test command says where its PostgreSQL is")]
+        let server = std::env::var("KEYWHEEL_TEST_POSTGRES");
+        let server = server.expect("no PostgreSQL to test with: run `cargo xtask test`, which starts one");
+        let name = format!("conformance_{}", hex(&random()));
+        let maker = sqlx::PgPool::connect(&server).await.expect("PostgreSQL answers");
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        maker.execute(create).await.expect("a database is made");
+        maker.close().await;
+        let (address, _) = server.rsplit_once('/').expect("an address with a database");
+        Self { database: Database::parse(&format!("{address}/{name}")).expect("an address"), _folder: None }
+    }
+
+    async fn open(&self) -> Store {
+        Store::open(&self.database, WhenMissing::Create).await.expect("opened")
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn random() -> [u8; 8] {
+    let mut bytes = [0; 8];
+    crate::edges::Edges::system().entropy.fill(&mut bytes).expect("randomness");
+    bytes
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix(seconds)
+}
+
+fn new_key(serial: i64) -> NewKey {
+    let key = PrivateKey::generate(Algorithm::ES256, 2048).expect("a key");
+    let record = KeyRecord {
+        kid: key.jwk.thumbprint(),
+        alg: Algorithm::ES256,
+        serial,
+        jwk: key.jwk,
+        created_at: at(100),
+        publish_at: at(200),
+        sign_from: at(300),
+        max_ttl: Duration::from_secs(10),
+        clock_skew: Duration::from_secs(2),
+        revoked_at: None,
+        has_private: true,
+    };
+    NewKey { record, sealed_private: vec![1, 2, 0, 255] }
+}
+
+fn insert(key: NewKey) -> KeyChange {
+    KeyChange::Insert(Box::new(key))
+}
+
+/// Stores one key and returns its row.
+async fn stored(store: &Store, serial: i64) -> KeyRecord {
+    let key = new_key(serial);
+    let record = key.record.clone();
+    assert_eq!(store.change_keys(&[insert(key)]).await.expect("stored"), KeysApplied::Done);
+    record
+}
+
+async fn only(store: &Store) -> super::StoredKey {
+    let mut keys = store.load_keys().await.expect("keys");
+    assert_eq!(keys.len(), 1);
+    keys.remove(0)
+}
+
+fn client(id: &str) -> Client {
+    Client {
+        id: id.to_owned(),
+        name: Some("Ünïcode 'quoted'".to_owned()),
+        secret_sha256: digest(&SHA256, id.as_bytes()).as_ref().try_into().expect("32 bytes"),
+        scopes: vec!["a".to_owned(), "b:c".to_owned()],
+        audiences: vec!["https://api.example.com".to_owned()],
+        auth_method: Some(ClientAuthMethod::ClientSecretPost),
+        access_token_alg: Some(Algorithm::EdDSA),
+        created_at: Some(at(7)),
+        source: Source::Stored,
+    }
+}
+
+async fn a_key_is_read_as_it_was_stored(place: Place) {
+    let store = place.open().await;
+    let record = stored(&store, 1).await;
+
+    let read = only(&store).await;
+
+    assert_eq!(read.record, record);
+    assert_eq!(read.sealed_private.as_deref(), Some([1, 2, 0, 255].as_slice()));
+    assert_eq!(read.revoked_reason, None);
+}
+
+async fn a_place_in_a_ring_is_taken_once(place: Place) {
+    let store = place.open().await;
+    let record = stored(&store, 1).await;
+
+    // The first of the two would fit; it goes with the second, which does not.
+    let both = [insert(new_key(2)), insert(new_key(1))];
+
+    assert_eq!(store.change_keys(&both).await.expect("answered"), KeysApplied::Raced);
+    assert_eq!(only(&store).await.record, record);
+}
+
+async fn of_two_processes_at_once_one_makes_the_next_key(place: Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    for serial in 1..=10 {
+        let (mine, yours) = ([insert(new_key(serial))], [insert(new_key(serial))]);
+
+        let (first, second) = tokio::join!(one.change_keys(&mine), other.change_keys(&yours));
+
+        let outcomes = [first.expect("answered"), second.expect("answered")];
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == KeysApplied::Done).count(), 1, "{outcomes:?}");
+    }
+    assert_eq!(one.load_keys().await.expect("keys").len(), 10);
+}
+
+async fn dates_move_only_one_way(place: Place) {
+    let store = place.open().await;
+    let kid = stored(&store, 1).await.kid;
+    let change = async |change: KeyChange| {
+        store.change_keys(&[change]).await.expect("changed");
+        let record = only(&store).await.record;
+        (record.publish_at.as_unix(), record.sign_from.as_unix())
+    };
+    let publish = |seconds| KeyChange::PublishEarlier { kid: kid.clone(), publish_at: at(seconds) };
+    let postpone =
+        |planned, sign_from| KeyChange::Postpone { kid: kid.clone(), planned: at(planned), sign_from: at(sign_from) };
+    let forward = |publish_at, sign_from| KeyChange::BringForward {
+        kid: kid.clone(),
+        publish_at: at(publish_at),
+        sign_from: at(sign_from),
+    };
+
+    assert_eq!(change(publish(250)).await, (200, 300), "not later");
+    assert_eq!(change(publish(150)).await, (150, 300));
+    assert_eq!(change(postpone(299, 400)).await, (150, 300), "somebody moved it meanwhile");
+    assert_eq!(change(postpone(300, 400)).await, (150, 400));
+    assert_eq!(change(forward(160, 500)).await, (150, 400), "not later");
+    assert_eq!(change(forward(140, 350)).await, (140, 350));
+}
+
+async fn promises_only_grow(place: Place) {
+    let store = place.open().await;
+    let kid = stored(&store, 1).await.kid;
+    let raise = |ttl, skew| KeyChange::Raise {
+        kid: kid.clone(),
+        max_ttl: Duration::from_secs(ttl),
+        clock_skew: Duration::from_secs(skew),
+    };
+
+    store.change_keys(&[raise(20, 1)]).await.expect("raised");
+    store.change_keys(&[raise(15, 5)]).await.expect("raised");
+
+    let record = only(&store).await.record;
+    assert_eq!((record.max_ttl.as_secs(), record.clock_skew.as_secs()), (20, 5));
+}
+
+async fn a_revocation_stands_as_it_was_first_made(place: Place) {
+    let store = place.open().await;
+    let kid = stored(&store, 1).await.kid;
+    let revoke = |seconds, reason: &str| KeyChange::Revoke {
+        kid: kid.clone(),
+        revoked_at: at(seconds),
+        reason: Some(reason.to_owned()),
+    };
+
+    store.change_keys(&[revoke(500, "stolen")]).await.expect("revoked");
+    store.change_keys(&[revoke(600, "again")]).await.expect("answered");
+
+    let read = only(&store).await;
+    assert_eq!(read.record.revoked_at, Some(at(500)));
+    assert_eq!(read.revoked_reason.as_deref(), Some("stolen"));
+}
+
+async fn a_private_half_and_a_key_can_be_forgotten(place: Place) {
+    let store = place.open().await;
+    let kid = stored(&store, 1).await.kid;
+
+    store.change_keys(&[KeyChange::DestroyPrivate { kid: kid.clone() }]).await.expect("destroyed");
+    let without = only(&store).await;
+    store.change_keys(&[KeyChange::Delete { kid }]).await.expect("deleted");
+
+    assert!(without.sealed_private.is_none() && !without.record.has_private);
+    assert!(store.load_keys().await.expect("keys").is_empty());
+}
+
+async fn a_public_key_that_was_exchanged_is_noticed(place: Place) {
+    let store = place.open().await;
+    stored(&store, 1).await;
+    let other = PublicJwk::ed25519(&[
+        0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e, 0xe1,
+        0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
+    ]);
+    let other = serde_json::to_string(&other.expect("the key of RFC 8037")).expect("JSON");
+    sqlx::query("UPDATE signing_keys SET public_jwk = $1").bind(other).execute(&store.writer).await.expect("updated");
+
+    let read = store.load_keys().await;
+
+    assert!(matches!(read.err(), Some(super::StoreError::Row { .. })));
+}
+
+async fn clients_are_stored_together_or_not_at_all(place: Place) {
+    let store = place.open().await;
+    let (a, b) = (client("a"), client("b"));
+
+    let first = store.insert_clients(std::slice::from_ref(&b), at(7)).await.expect("answered");
+    let second = store.insert_clients(&[a.clone(), b.clone()], at(8)).await.expect("answered");
+
+    assert_eq!((first, second), (ClientInsert::Done, ClientInsert::Taken("b".to_owned())));
+    assert_eq!(store.load_clients().await.expect("clients"), [b]);
+}
+
+async fn of_two_processes_at_once_one_adds_a_client(place: Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    for number in 0..10 {
+        let clients = [client(&format!("client-{number}"))];
+
+        let (first, second) = tokio::join!(one.insert_clients(&clients, at(7)), other.insert_clients(&clients, at(7)));
+
+        let outcomes = [first.expect("answered"), second.expect("answered")];
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == ClientInsert::Done).count(), 1, "{outcomes:?}");
+    }
+}
+
+async fn a_client_gets_a_new_secret_and_goes(place: Place) {
+    let store = place.open().await;
+    store.insert_clients(&[client("a")], at(7)).await.expect("stored");
+
+    assert!(store.replace_client_secret("a", &[9; 32]).await.expect("answered"));
+    assert!(!store.replace_client_secret("b", &[9; 32]).await.expect("answered"));
+    assert_eq!(store.load_clients().await.expect("clients")[0].secret_sha256, [9; 32]);
+    assert!(store.remove_client("a").await.expect("answered"));
+    assert!(!store.remove_client("a").await.expect("answered"));
+    assert!(store.load_clients().await.expect("clients").is_empty());
+}
+
+async fn every_change_is_counted(place: Place) {
+    let store = place.open().await;
+    let generations = async || store.look().await.expect("a look").generations;
+
+    assert_eq!(generations().await, Generations { keys: 0, clients: 0 });
+    let kid = stored(&store, 1).await.kid;
+    assert_eq!(generations().await, Generations { keys: 1, clients: 0 });
+    store.insert_clients(&[client("a")], at(7)).await.expect("stored");
+    store.replace_client_secret("a", &[9; 32]).await.expect("replaced");
+    store.remove_client("a").await.expect("removed");
+    assert_eq!(generations().await, Generations { keys: 1, clients: 3 });
+    store.change_keys(&[insert(new_key(1))]).await.expect("answered");
+    assert_eq!(generations().await, Generations { keys: 1, clients: 3 }, "what was not stored does not count");
+    store.change_keys(&[KeyChange::Delete { kid }]).await.expect("deleted");
+    assert_eq!(generations().await, Generations { keys: 2, clients: 3 });
+}
+
+async fn another_process_is_told_of_a_change(place: Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    // Longer than the test may take: on PostgreSQL only a notification comes sooner.
+    let mut changes = other.changes(Duration::from_secs(600));
+    changes.next().await;
+    let seen = async {
+        while other.look().await.expect("a look").generations.keys == 0 {
+            changes.next().await;
+        }
+    };
+    let change = async {
+        stored(&one, 1).await;
+    };
+
+    let both = async { tokio::join!(seen, change) };
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("the change is seen");
+}
+
+async fn many_that_start_together_make_the_schema_once(place: Place) {
+    let opened = tokio::join!(place.open(), place.open(), place.open(), place.open());
+
+    for store in [opened.0, opened.1, opened.2, opened.3] {
+        assert_eq!(store.look().await.expect("a look").generations, Generations { keys: 0, clients: 0 });
+    }
+}
+
+async fn the_clock_of_the_database_is_told_where_it_is_another_machines(place: Place) {
+    let store = place.open().await;
+
+    let clock_ms = store.look().await.expect("a look").clock_ms;
+
+    let is_postgres = matches!(place.database, Database::Postgres(_));
+    assert_eq!(clock_ms.is_some(), is_postgres);
+    // The server of the tests is on this machine.
+    let now_ms = crate::edges::Edges::system().clock.now_ms();
+    assert!(clock_ms.is_none_or(|clock_ms| (clock_ms - now_ms).abs() < 60_000));
+}
+
+macro_rules! on_both {
+    ($($behaviour:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Place::sqlite().await).await })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $behaviour() { super::$behaviour(super::Place::postgres().await).await })*
+        }
+    };
+}
+
+on_both!(
+    a_key_is_read_as_it_was_stored,
+    a_place_in_a_ring_is_taken_once,
+    of_two_processes_at_once_one_makes_the_next_key,
+    dates_move_only_one_way,
+    promises_only_grow,
+    a_revocation_stands_as_it_was_first_made,
+    a_private_half_and_a_key_can_be_forgotten,
+    a_public_key_that_was_exchanged_is_noticed,
+    clients_are_stored_together_or_not_at_all,
+    of_two_processes_at_once_one_adds_a_client,
+    a_client_gets_a_new_secret_and_goes,
+    every_change_is_counted,
+    another_process_is_told_of_a_change,
+    many_that_start_together_make_the_schema_once,
+    the_clock_of_the_database_is_told_where_it_is_another_machines,
+);
