@@ -136,7 +136,7 @@ impl Database {
         match scheme {
             "sqlite" => {}
             "postgres" | "postgresql" => {
-                let named = Url::parse(url).ok().filter(|url| url.path().len() > 1);
+                let named = Url::parse(url).ok().filter(|url| rest.starts_with("//") && url.path().len() > 1);
                 named.ok_or("expected postgres://USER@HOST/DATABASE")?;
                 return Ok(Self::Postgres(Secret::new(url.to_owned())));
             }
