@@ -1,5 +1,6 @@
-//! The clients written by others that the stories verify tokens with, and what those need: a C compiler, node, Python.
-//! Libraries go below the target folder; only Debian's packages are installed into the system, and only when missing.
+//! What the stories need and others have written: clients to verify tokens with and what those run on (a C compiler,
+//! node, Python), PostgreSQL, and clocks that are wrong (faketime). Libraries go below the target folder; only Debian's
+//! packages are installed into the system, and only when missing.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::{read, run, say, works};
+use crate::{postgres, read, run, say, works};
 
 /// Pinned, so that a new release of a client is a change somebody makes, not a surprise.
 const JOSE: &str = "6.2.17";
@@ -26,7 +27,11 @@ pub(crate) fn bring(folder: &Path) -> Result<()> {
     bring_pyjwt(&folder.join("python"))
 }
 
-fn bring_programs() -> Result<()> {
+/// Installs the Debian packages that are missing.
+///
+/// # Errors
+/// When one is missing that cannot be installed from here.
+pub(crate) fn bring_programs() -> Result<()> {
     let missing = missing_packages();
     if missing.is_empty() {
         return Ok(());
@@ -74,6 +79,12 @@ fn missing_packages() -> Vec<&'static str> {
     }
     if !works("python3", &["-c", "import venv, ensurepip"]) {
         missing.extend(["python3", "python3-venv", "python3-pip"]);
+    }
+    if postgres::programs_folder().is_none() {
+        missing.push("postgresql");
+    }
+    if !works("faketime", &["--version"]) {
+        missing.push("faketime");
     }
     missing
 }

@@ -1,10 +1,12 @@
 //! Developer commands: `cargo xtask test` runs every test and brings what they need, `cargo xtask check` everything that
-//! is judged without running it. Both say what they do and fail loudly; neither skips anything in silence.
+//! is judged without running it. All say what they do and fail loudly; none skips anything in silence.
 
 mod bans;
 mod check;
 mod clients;
 mod layout;
+mod postgres;
+mod soak;
 mod test;
 mod unused;
 
@@ -16,7 +18,10 @@ use anyhow::{Context as _, Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask test [-- ARGUMENTS FOR NEXTEST]   bring what the tests need, then run all of them
-       cargo xtask check                             formatting, lints, documentation, dependency rules, layout";
+       cargo xtask check                             formatting, lints, documentation, dependency rules, layout
+       cargo xtask postgres -- COMMAND ...           run a command beside a new PostgreSQL (KEYWHEEL_TEST_POSTGRES)
+       cargo xtask soak [--minutes N] [--replicas N] [--rotate-every S] [--kill-every S] [--outage S]
+                                                     replicas, wrong clocks, kills and an outage, for a while";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +30,8 @@ fn main() -> ExitCode {
         ["test"] => test::run_all(&[]),
         ["test", "--", rest @ ..] => test::run_all(rest),
         ["check"] => check::run_all(),
+        ["postgres", "--", program, rest @ ..] => postgres::run_with(program, rest),
+        ["soak", options @ ..] => soak::run_with(options),
         ["help" | "--help" | "-h"] => {
             say(USAGE);
             Ok(())

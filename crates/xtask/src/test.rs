@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::check::{cargo, metadata};
+use crate::postgres::{self, Postgres};
 use crate::{clients, run, say, works};
 
 /// Brings the tools, builds the programs, and runs documentation tests and then all others.
@@ -23,7 +24,10 @@ pub(crate) fn run_all(nextest_arguments: &[&str]) -> Result<()> {
     // Tests and programs in one build: apart, their features would differ and most of the tree would be built twice.
     run(cargo("build").args(["--workspace", "--bins", "--tests", "--locked"]).current_dir(root))?;
     run(cargo("test").args(["--workspace", "--doc", "--locked"]).current_dir(root))?;
-    run(cargo("nextest").args(["run", "--workspace", "--locked"]).args(nextest_arguments).current_dir(root))
+    let postgres = Postgres::start()?;
+    let mut nextest = cargo("nextest");
+    nextest.args(["run", "--workspace", "--locked"]).args(nextest_arguments);
+    run(nextest.env(postgres::VARIABLE, postgres.url()).current_dir(root))
 }
 
 fn bring_nextest() -> Result<()> {
