@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tracing::{debug, error, warn};
 
 use crate::chain;
@@ -133,6 +134,8 @@ pub struct App {
     /// The database.
     pub store: Store,
     clients: ArcSwap<Registry>,
+    /// One reading of the clients at a time, so that what was read later is put in force later.
+    reading_clients: Mutex<()>,
     rotator: Arc<Rotator>,
 }
 
@@ -157,6 +160,7 @@ impl App {
             discovery: Documents::new(&config.issuer, &config.keys.algorithms),
             answers: Answers { token_ok: ring.metrics.answered("/oauth2/token", 200) },
             clients: ArcSwap::from_pointee(registry),
+            reading_clients: Mutex::new(()),
             clock: edges.clock,
             entropy: edges.entropy,
             keys: ring.keys,
@@ -213,24 +217,21 @@ impl App {
         self.clients.load()
     }
 
-    /// Takes over what another process changed. The clients before stay in force if that fails; it is tried again.
+    /// Takes over what another process changed, trying until it succeeds; the clients before stay in force meanwhile.
     async fn reload_clients(self: Arc<Self>) {
-        for attempt in 1.. {
+        let _one_at_a_time = self.reading_clients.lock().await;
+        let mut pause = FIRST_PAUSE;
+        loop {
             match read_registry(&self.config, &self.store).await {
                 Ok(registry) => {
                     debug!(clients = registry.len(), "clients read anew");
                     self.clients.store(Arc::new(registry));
                     return;
                 }
-                Err(failure) if attempt < 10 => {
-                    warn!(error = chain(&failure), "clients could not be read; trying again");
-                    tokio::time::sleep(RETRY_AFTER * attempt).await;
-                }
-                Err(failure) => {
-                    error!(error = chain(&failure), "clients could not be read; those known before stay in force");
-                    return;
-                }
+                Err(failure) => warn!(error = chain(&failure), "clients could not be read; trying again"),
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -303,5 +304,6 @@ async fn read_registry(config: &Config, store: &Store) -> Result<Registry, Store
     Ok(Registry::new(config.clients.iter().cloned().chain(stored)))
 }
 
-/// First pause before clients are read again after a failure.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// Pauses before clients are read again after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
