@@ -137,6 +137,28 @@ async fn an_issuer_that_has_not_read_its_rows_for_too_long_stops_signing_and_say
 }
 
 #[tokio::test]
+async fn a_clock_too_far_from_the_databases_is_not_ready() {
+    let home = Home::new();
+    let app = home.open().await;
+    let ready = async || {
+        let response = get(&app, "/readyz").await;
+        (response.status(), String::from_utf8(bytes(response).await).expect("text"))
+    };
+
+    // The answer took 400 ms, so up to that much of the difference may be the way.
+    app.keys.compare_clock(10_000, 12_300, 10_400);
+    assert_eq!(ready().await.0, StatusCode::OK, "behind by 1.9 s, and 2 s are allowed");
+    app.keys.compare_clock(10_000, 12_500, 10_400);
+    let (status, why) = ready().await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(why.contains("-2100 ms") && why.contains("clock_skew"), "{why}");
+    app.keys.compare_clock(10_000, 7_900, 10_400);
+    assert!(ready().await.1.contains("2100 ms"));
+    app.keys.compare_clock(10_000, 10_100, 10_400);
+    assert_eq!(ready().await.0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_restart_goes_on_with_the_same_keys() {
     let home = Home::new();
     let first = home.open().await;
