@@ -13,9 +13,10 @@ use tracing::{debug, error, warn};
 
 use crate::chain;
 use crate::config::Config;
-use crate::edges::{Clock, Edges, Entropy};
+use crate::edges::{Author, Clock, Edges, Entropy};
 use crate::http;
 use crate::http::serve::{Limits, serve};
+use crate::keys::fetchers::Fetchers;
 use crate::keys::rotator::{RotationError, Rotator};
 use crate::keys::seal::{KeyEncryptionKey, SealError};
 use crate::keys::{Keys, example};
@@ -80,6 +81,8 @@ pub struct Ring {
     pub rotator: Arc<Rotator>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who is at work, for the audit log.
+    pub author: Author,
     /// Where a key-encryption key was made just now, if it was.
     pub kek_created: Option<PathBuf>,
 }
@@ -111,10 +114,10 @@ impl Ring {
             Arc::clone(&kek),
             policy,
             config.keys.rsa_bits,
-            Arc::clone(&edges.clock),
+            edges,
             Arc::clone(&metrics),
         ));
-        Ok(Self { store, keys, kek, rotator, metrics, kek_created })
+        Ok(Self { store, keys, kek, rotator, metrics, author: edges.author.clone(), kek_created })
     }
 }
 
@@ -129,6 +132,7 @@ pub struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) discovery: Documents,
     pub(crate) answers: Answers,
+    pub(crate) fetchers: Arc<Fetchers>,
     /// Where a key-encryption key was made at this start, if it was.
     pub kek_created: Option<PathBuf>,
     /// The database.
@@ -159,6 +163,7 @@ impl App {
         Ok(Arc::new(Self {
             discovery: Documents::new(&config.issuer, &config.keys.algorithms),
             answers: Answers { token_ok: ring.metrics.answered("/oauth2/token", 200) },
+            fetchers: Arc::new(Fetchers::new(config.keys.rotation.clone())),
             clients: ArcSwap::from_pointee(registry),
             reading_clients: Mutex::new(()),
             clock: edges.clock,

@@ -1,4 +1,4 @@
-//! The edges of the program: the only reads of time and randomness.
+//! The edges of the program: the only reads of time and randomness, and of who runs it where.
 //!
 //! Everything else takes `now` as an argument or asks a [`Clock`] it was given, so that tests move time instead of
 //! waiting for it. Key generation is the one exception for randomness: the generators of `p256`, `rsa` and
@@ -34,6 +34,43 @@ pub trait Entropy: Send + Sync {
 #[error("the system's random generator failed")]
 pub struct NoEntropy;
 
+/// Who changes keys and clients, for the audit log.
+#[derive(Clone, Debug)]
+pub struct Author {
+    actor: Arc<str>,
+    origin: Arc<str>,
+}
+
+impl Author {
+    /// The person at the command line: the operating system's name for them, on this machine.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self::new(&format!("{} (cli)", user()), &host())
+    }
+
+    /// The server, which makes and destroys keys by the timetable.
+    #[must_use]
+    pub fn rotator() -> Self {
+        Self::new("rotator", &format!("{}, process {}", host(), std::process::id()))
+    }
+
+    fn new(actor: &str, origin: &str) -> Self {
+        Self { actor: actor.into(), origin: origin.into() }
+    }
+
+    /// Who.
+    #[must_use]
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// From where.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+}
+
 /// The clock and the generator that a running issuer uses.
 #[derive(Clone)]
 pub struct Edges {
@@ -41,13 +78,15 @@ pub struct Edges {
     pub clock: Arc<dyn Clock>,
     /// The generator.
     pub entropy: Arc<dyn Entropy>,
+    /// Who is at work.
+    pub author: Author,
 }
 
 impl Edges {
-    /// The operating system's clock and generator.
+    /// The operating system's clock and generator, and the person at the command line.
     #[must_use]
     pub fn system() -> Self {
-        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy), author: Author::operator() }
     }
 }
 
@@ -74,6 +113,22 @@ impl Entropy for SystemEntropy {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
         aws_lc_rs::rand::fill(bytes).map_err(|_| NoEntropy)
     }
+}
+
+/// The name of the user that runs this. From the system's table, not from the environment, which says what it likes.
+fn user() -> String {
+    let id = rustix::process::getuid().as_raw();
+    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("user {id}"))
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// A clock that only moves when told, for tests.

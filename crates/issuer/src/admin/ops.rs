@@ -17,7 +17,7 @@ use crate::keys::example;
 use crate::keys::material::{MaterialError, PrivateKey};
 use crate::keys::rotator::{RotationError, changes};
 use crate::keys::seal::SealError;
-use crate::storage::{ClientInsert, KeyChange, KeysApplied, Store, StoreError};
+use crate::storage::{By, ClientInsert, KeyChange, KeysApplied, Store, StoreError};
 
 /// Why an act was not done. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ pub async fn rotate(
     let now = now();
     let steps = rotations.iter().flat_map(|rotation| rotation.steps.clone()).collect();
     let changes = ring.keys.with_ring(|rows| changes(rows, steps, &mut Vec::new(), &ring.kek, now))?;
-    ring.store.change_keys(&changes).await?;
+    ring.store.change_keys(&changes, &By::new(&ring.author, now)).await?;
     ring.rotator.tick().await?;
     Ok(rotations)
 }
@@ -142,7 +142,7 @@ pub async fn revoke(
                 *stored = reason.map(str::to_owned);
             }
         }
-        if ring.store.change_keys(&changes).await? == KeysApplied::Done {
+        if ring.store.change_keys(&changes, &By::new(&ring.author, at)).await? == KeysApplied::Done {
             ring.rotator.tick().await?;
             return Ok(revocation);
         }
@@ -178,13 +178,15 @@ pub async fn import_key(
         }
         let at = now();
         let step = rows.append(&config.keys.rotation, alg, at);
-        let changes = changes(&rows, vec![step], &mut made, &ring.kek, at)?;
-        if ring.store.change_keys(&changes).await? == KeysApplied::Done {
-            let inserted = changes.iter().find_map(|change| match change {
-                KeyChange::Insert(key) => Some((key.record.publish_at, key.record.sign_from)),
-                _ => None,
-            });
-            let (publish_at, sign_from) = inserted.unwrap_or((at, at));
+        let mut changes = changes(&rows, vec![step], &mut made, &ring.kek, at)?;
+        let (mut publish_at, mut sign_from) = (at, at);
+        for change in &mut changes {
+            if let KeyChange::Insert(key) = change {
+                (publish_at, sign_from) = (key.record.publish_at, key.record.sign_from);
+                *change = KeyChange::Import(key.clone());
+            }
+        }
+        if ring.store.change_keys(&changes, &By::new(&ring.author, at)).await? == KeysApplied::Done {
             return Ok(ImportedKey { kid, alg, publish_at, sign_from });
         }
         made = vec![PrivateKey::import(text, Some(alg))?];
@@ -209,11 +211,11 @@ pub struct ImportedKey {
 ///
 /// # Errors
 /// [`OpsError::DeclaredClient`], [`OpsError::KnownClient`].
-pub async fn add_clients(store: &Store, config: &Config, clients: &[Client], now: Timestamp) -> Result<(), OpsError> {
+pub async fn add_clients(store: &Store, config: &Config, clients: &[Client], by: &By) -> Result<(), OpsError> {
     for client in clients {
         refuse_declared(config, &client.id)?;
     }
-    match store.insert_clients(clients, now).await? {
+    match store.insert_clients(clients, by).await? {
         ClientInsert::Done => Ok(()),
         ClientInsert::Taken(id) => Err(OpsError::KnownClient(id)),
     }
@@ -228,10 +230,11 @@ pub async fn rotate_client_secret(
     config: &Config,
     id: &str,
     entropy: &dyn Entropy,
+    by: &By,
 ) -> Result<Zeroizing<String>, OpsError> {
     refuse_declared(config, id)?;
     let secret = new_secret(entropy)?;
-    if store.replace_client_secret(id, &secret_hash(&secret)).await? {
+    if store.replace_client_secret(id, &secret_hash(&secret), by).await? {
         Ok(secret)
     } else {
         Err(OpsError::UnknownClient(id.to_owned()))
@@ -242,9 +245,9 @@ pub async fn rotate_client_secret(
 ///
 /// # Errors
 /// [`OpsError::DeclaredClient`], [`OpsError::UnknownClient`].
-pub async fn remove_client(store: &Store, config: &Config, id: &str) -> Result<(), OpsError> {
+pub async fn remove_client(store: &Store, config: &Config, id: &str, by: &By) -> Result<(), OpsError> {
     refuse_declared(config, id)?;
-    if store.remove_client(id).await? { Ok(()) } else { Err(OpsError::UnknownClient(id.to_owned())) }
+    if store.remove_client(id, by).await? { Ok(()) } else { Err(OpsError::UnknownClient(id.to_owned())) }
 }
 
 /// A client secret: 256 bits behind a prefix that secret scanners can recognise.

@@ -139,11 +139,12 @@ impl Clients {
             }
             Self::Add(add) => add.run(session, opened()?).await,
             Self::RotateSecret { id, json } => {
-                let secret = ops::rotate_client_secret(opened()?, config, &id, edges.entropy.as_ref()).await?;
+                let secret =
+                    ops::rotate_client_secret(opened()?, config, &id, edges.entropy.as_ref(), &session.by()).await?;
                 tell_secret(&id, &secret, json)
             }
             Self::Remove { id } => {
-                ops::remove_client(opened()?, config, &id).await?;
+                ops::remove_client(opened()?, config, &id, &session.by()).await?;
                 note(format_args!("client {id} is removed; tokens it has live until they expire"));
                 Ok(())
             }
@@ -183,7 +184,7 @@ impl Add {
             created_at: None,
             source: Source::Stored,
         };
-        ops::add_clients(store, &session.config, &[client], session.edges.clock.now()).await?;
+        ops::add_clients(store, &session.config, &[client], &session.by()).await?;
         if given.is_some() {
             note(format_args!("client {} is added, with the secret from the file", self.id));
             return if self.json { Ok(print_json(&json!({ "client_id": self.id }))?) } else { Ok(()) };
@@ -204,7 +205,7 @@ async fn import(
         let lines: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
         Failure::failed(format!("nothing was imported from {}:\n{}", file.display(), lines.join("\n")))
     })?;
-    ops::add_clients(store, &session.config, &imported.clients, session.edges.clock.now()).await?;
+    ops::add_clients(store, &session.config, &imported.clients, &session.by()).await?;
     for warning in &imported.warnings {
         note(format_args!("warning: {warning}"));
     }

@@ -4,6 +4,7 @@
 //! on standard output; `--json` gives machines the same facts. Secrets are never arguments: they come from files or
 //! standard input.
 
+mod audit;
 mod check;
 mod clients;
 mod init;
@@ -27,7 +28,7 @@ use crate::edges::Edges;
 use crate::keys::LoadError;
 use crate::keys::material::PROGRESS;
 use crate::keys::rotator::RotationError;
-use crate::storage::{Store, StoreError, WhenMissing};
+use crate::storage::{By, Store, StoreError, WhenMissing};
 
 /// An identity provider whose signing keys turn without anyone noticing.
 #[derive(Parser)]
@@ -59,6 +60,9 @@ enum Command {
     /// Tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// The record of who changed keys and clients
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 /// Why a command ends with something else than 0.
@@ -174,6 +178,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Keys(command) => command.run(&Session::open(config)?).await,
         Command::Clients(command) => command.run(&Session::open(config)?).await,
         Command::Token(command) => command.run(config).await,
+        Command::Audit(command) => command.run(&Session::open(config)?).await,
     }
 }
 
@@ -195,6 +200,11 @@ struct Session {
 impl Session {
     fn open(path: Option<&Path>) -> Result<Self, Failure> {
         Ok(Self { config: load(path)?.config, edges: Edges::system() })
+    }
+
+    /// Who makes a change now.
+    fn by(&self) -> By {
+        By::new(&self.edges.author, self.edges.clock.now())
     }
 }
 

@@ -14,16 +14,16 @@ use crate::admin::ops::{add_clients, new_secret, secret_hash};
 use crate::app::{App, Listeners};
 use crate::clients::{Client, Source};
 use crate::config::{Config, Loaded, Origin};
-use crate::edges::Edges;
+use crate::edges::{Author, Edges};
 use crate::shutdown::{Shutdown, shutdown};
-use crate::storage::{Store, WhenMissing};
+use crate::storage::{By, Store, WhenMissing};
 
 /// Serves until SIGTERM or SIGINT, then lets the requests under way finish.
 pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
     let Loaded { config, origin, .. } = load(path)?;
     raise_descriptor_limit(config.server.max_connections);
     let listeners = Listeners::bind(&config).await?;
-    let edges = Edges::system();
+    let edges = Edges { author: Author::rotator(), ..Edges::system() };
 
     let shutdown = shutdown_signal()?;
     let first = match origin {
@@ -67,7 +67,7 @@ async fn first_client(config: &Config, edges: &Edges) -> Result<Option<FirstClie
         .open(&secret_file)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", secret_file.display())))?;
     file.write_all(secret.as_bytes()).map_err(|error| Failure::failed(error.to_string()))?;
-    add_clients(&store, config, &[client], edges.clock.now()).await?;
+    add_clients(&store, config, &[client], &By::new(&edges.author, edges.clock.now())).await?;
     store.close().await;
     Ok(Some(FirstClient { secret_file }))
 }

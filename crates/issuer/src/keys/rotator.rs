@@ -18,10 +18,10 @@ use super::material::{MaterialError, PrivateKey};
 use super::seal::{KeyEncryptionKey, SealError};
 use super::{Keys, LoadError};
 use crate::chain;
-use crate::edges::Clock;
+use crate::edges::{Author, Clock, Edges};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::storage::{Generations, KeyChange, KeysApplied, NewKey, Store, StoreError};
+use crate::storage::{By, Generations, KeyChange, KeysApplied, NewKey, Store, StoreError};
 
 /// Why a visit failed. The keys in force stay in force.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,7 @@ pub struct Rotator {
     policy: RotationPolicy,
     rsa_bits: usize,
     clock: Arc<dyn Clock>,
+    author: Author,
     metrics: Arc<Metrics>,
     wake: Notify,
     /// One visit at a time in this process; between processes the database decides.
@@ -83,11 +84,12 @@ impl Rotator {
         kek: Arc<KeyEncryptionKey>,
         policy: RotationPolicy,
         rsa_bits: usize,
-        clock: Arc<dyn Clock>,
+        edges: &Edges,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let (clock, author) = (Arc::clone(&edges.clock), edges.author.clone());
         let (wake, visiting, reading) = (Notify::new(), Mutex::new(()), Mutex::new(()));
-        Self { store, keys, kek, policy, rsa_bits, clock, metrics, wake, visiting, reading }
+        Self { store, keys, kek, policy, rsa_bits, clock, author, metrics, wake, visiting, reading }
     }
 
     /// Asks for a visit soon.
@@ -153,7 +155,7 @@ impl Rotator {
         let now = self.clock.now();
         let steps = ring.plan(&self.policy, algorithms, now);
         let changes = changes(&ring, steps, &mut made, &self.kek, now)?;
-        match self.store.change_keys(&changes).await? {
+        match self.store.change_keys(&changes, &By::new(&self.author, now)).await? {
             KeysApplied::Raced => info!("another process made the next key first"),
             KeysApplied::Done => {
                 for change in &changes {
@@ -202,13 +204,13 @@ impl Rotator {
                 _ => None,
             })
             .collect();
-        self.store.change_keys(&late).await?;
+        self.store.change_keys(&late, &By::new(&self.author, now)).await?;
         Ok(())
     }
 
     fn log(&self, change: &KeyChange) {
         match change {
-            KeyChange::Insert(key) => {
+            KeyChange::Insert(key) | KeyChange::Import(key) => {
                 let KeyRecord { kid, alg, publish_at, sign_from, .. } = &key.record;
                 info!(kid, %alg, %publish_at, %sign_from, "key created");
             }

@@ -3,9 +3,11 @@
 use std::str::FromStr;
 
 use keywheel_jose::{Algorithm, Timestamp};
+use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
+use super::audit::{By, Entry};
 use super::{Store, StoreError, is_unique_violation};
 use crate::clients::{Client, ClientAuthMethod, Source};
 
@@ -38,16 +40,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer; nothing is stored then.
-    pub async fn insert_clients(&self, clients: &[Client], now: Timestamp) -> Result<ClientInsert, StoreError> {
+    pub async fn insert_clients(&self, clients: &[Client], by: &By) -> Result<ClientInsert, StoreError> {
         const DOING: &str = "store clients";
         let mut transaction = self.begin_write("clients", DOING).await?;
         for client in clients {
-            match insert(&mut transaction, client, now).await {
+            match insert(&mut transaction, client, by.at()).await {
                 Ok(()) => {}
                 Err(error) if is_unique_violation(&error) => return Ok(ClientInsert::Taken(client.id.clone())),
                 Err(error) => return Err(self.read_error(DOING, error)),
             }
         }
+        let entries = clients.iter().map(|client| {
+            let details = json!({ "name": client.name, "scopes": client.scopes, "audiences": client.audiences });
+            Entry::new("client.added", &client.id, details)
+        });
+        self.record(&mut transaction, entries.collect(), by).await?;
         self.commit(transaction, DOING).await?;
         Ok(ClientInsert::Done)
     }
@@ -56,7 +63,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn replace_client_secret(&self, id: &str, secret_sha256: &[u8; 32]) -> Result<bool, StoreError> {
+    pub async fn replace_client_secret(&self, id: &str, secret_sha256: &[u8; 32], by: &By) -> Result<bool, StoreError> {
         const DOING: &str = "replace a client's secret";
         let mut transaction = self.begin_write("clients", DOING).await?;
         let changed = sqlx::query("UPDATE clients SET secret_sha256 = $2 WHERE id = $1")
@@ -65,15 +72,19 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(StoreError::query(DOING))?;
+        if changed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.record(&mut transaction, vec![Entry::new("client.secret_rotated", id, json!({}))], by).await?;
         self.commit(transaction, DOING).await?;
-        Ok(changed.rows_affected() > 0)
+        Ok(true)
     }
 
     /// Removes a client; `false` when there is no such client.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn remove_client(&self, id: &str) -> Result<bool, StoreError> {
+    pub async fn remove_client(&self, id: &str, by: &By) -> Result<bool, StoreError> {
         const DOING: &str = "remove a client";
         let mut transaction = self.begin_write("clients", DOING).await?;
         let removed = sqlx::query("DELETE FROM clients WHERE id = $1")
@@ -81,8 +92,12 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .map_err(StoreError::query(DOING))?;
+        if removed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.record(&mut transaction, vec![Entry::new("client.removed", id, json!({}))], by).await?;
         self.commit(transaction, DOING).await?;
-        Ok(removed.rows_affected() > 0)
+        Ok(true)
     }
 }
 

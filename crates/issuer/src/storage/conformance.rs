@@ -10,9 +10,10 @@ use keywheel_jose::{Algorithm, PublicJwk, Timestamp};
 use keywheel_keyring::KeyRecord;
 use sqlx::Executor as _;
 
-use super::{ClientInsert, Generations, KeyChange, KeysApplied, NewKey, Store, WhenMissing};
+use super::{AuditVerdict, By, ClientInsert, Generations, KeyChange, KeysApplied, NewKey, Store, WhenMissing};
 use crate::clients::{Client, ClientAuthMethod, Source};
 use crate::config::Database;
+use crate::edges::Author;
 use crate::keys::material::PrivateKey;
 
 /// Where a test keeps its rows: dropped with it.
@@ -60,6 +61,14 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix(seconds)
 }
 
+fn by_at(seconds: i64) -> By {
+    By::new(&Author::operator(), at(seconds))
+}
+
+fn by() -> By {
+    by_at(1)
+}
+
 fn new_key(serial: i64) -> NewKey {
     let key = PrivateKey::generate(Algorithm::ES256, 2048).expect("a key");
     let record = KeyRecord {
@@ -86,7 +95,7 @@ fn insert(key: NewKey) -> KeyChange {
 async fn stored(store: &Store, serial: i64) -> KeyRecord {
     let key = new_key(serial);
     let record = key.record.clone();
-    assert_eq!(store.change_keys(&[insert(key)]).await.expect("stored"), KeysApplied::Done);
+    assert_eq!(store.change_keys(&[insert(key)], &by()).await.expect("stored"), KeysApplied::Done);
     record
 }
 
@@ -128,7 +137,7 @@ async fn a_place_in_a_ring_is_taken_once(place: Place) {
     // The first of the two would fit; it goes with the second, which does not.
     let both = [insert(new_key(2)), insert(new_key(1))];
 
-    assert_eq!(store.change_keys(&both).await.expect("answered"), KeysApplied::Raced);
+    assert_eq!(store.change_keys(&both, &by()).await.expect("answered"), KeysApplied::Raced);
     assert_eq!(only(&store).await.record, record);
 }
 
@@ -137,7 +146,8 @@ async fn of_two_processes_at_once_one_makes_the_next_key(place: Place) {
     for serial in 1..=10 {
         let (mine, yours) = ([insert(new_key(serial))], [insert(new_key(serial))]);
 
-        let (first, second) = tokio::join!(one.change_keys(&mine), other.change_keys(&yours));
+        let by = by();
+        let (first, second) = tokio::join!(one.change_keys(&mine, &by), other.change_keys(&yours, &by));
 
         let outcomes = [first.expect("answered"), second.expect("answered")];
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == KeysApplied::Done).count(), 1, "{outcomes:?}");
@@ -149,7 +159,7 @@ async fn dates_move_only_one_way(place: Place) {
     let store = place.open().await;
     let kid = stored(&store, 1).await.kid;
     let change = async |change: KeyChange| {
-        store.change_keys(&[change]).await.expect("changed");
+        store.change_keys(&[change], &by()).await.expect("changed");
         let record = only(&store).await.record;
         (record.publish_at.as_unix(), record.sign_from.as_unix())
     };
@@ -179,8 +189,8 @@ async fn promises_only_grow(place: Place) {
         clock_skew: Duration::from_secs(skew),
     };
 
-    store.change_keys(&[raise(20, 1)]).await.expect("raised");
-    store.change_keys(&[raise(15, 5)]).await.expect("raised");
+    store.change_keys(&[raise(20, 1)], &by()).await.expect("raised");
+    store.change_keys(&[raise(15, 5)], &by()).await.expect("raised");
 
     let record = only(&store).await.record;
     assert_eq!((record.max_ttl.as_secs(), record.clock_skew.as_secs()), (20, 5));
@@ -195,8 +205,8 @@ async fn a_revocation_stands_as_it_was_first_made(place: Place) {
         reason: Some(reason.to_owned()),
     };
 
-    store.change_keys(&[revoke(500, "stolen")]).await.expect("revoked");
-    store.change_keys(&[revoke(600, "again")]).await.expect("answered");
+    store.change_keys(&[revoke(500, "stolen")], &by()).await.expect("revoked");
+    store.change_keys(&[revoke(600, "again")], &by()).await.expect("answered");
 
     let read = only(&store).await;
     assert_eq!(read.record.revoked_at, Some(at(500)));
@@ -207,9 +217,9 @@ async fn a_private_half_and_a_key_can_be_forgotten(place: Place) {
     let store = place.open().await;
     let kid = stored(&store, 1).await.kid;
 
-    store.change_keys(&[KeyChange::DestroyPrivate { kid: kid.clone() }]).await.expect("destroyed");
+    store.change_keys(&[KeyChange::DestroyPrivate { kid: kid.clone() }], &by()).await.expect("destroyed");
     let without = only(&store).await;
-    store.change_keys(&[KeyChange::Delete { kid }]).await.expect("deleted");
+    store.change_keys(&[KeyChange::Delete { kid }], &by()).await.expect("deleted");
 
     assert!(without.sealed_private.is_none() && !without.record.has_private);
     assert!(store.load_keys().await.expect("keys").is_empty());
@@ -234,8 +244,8 @@ async fn clients_are_stored_together_or_not_at_all(place: Place) {
     let store = place.open().await;
     let (a, b) = (client("a"), client("b"));
 
-    let first = store.insert_clients(std::slice::from_ref(&b), at(7)).await.expect("answered");
-    let second = store.insert_clients(&[a.clone(), b.clone()], at(8)).await.expect("answered");
+    let first = store.insert_clients(std::slice::from_ref(&b), &by_at(7)).await.expect("answered");
+    let second = store.insert_clients(&[a.clone(), b.clone()], &by_at(8)).await.expect("answered");
 
     assert_eq!((first, second), (ClientInsert::Done, ClientInsert::Taken("b".to_owned())));
     assert_eq!(store.load_clients().await.expect("clients"), [b]);
@@ -246,7 +256,8 @@ async fn of_two_processes_at_once_one_adds_a_client(place: Place) {
     for number in 0..10 {
         let clients = [client(&format!("client-{number}"))];
 
-        let (first, second) = tokio::join!(one.insert_clients(&clients, at(7)), other.insert_clients(&clients, at(7)));
+        let by = by_at(7);
+        let (first, second) = tokio::join!(one.insert_clients(&clients, &by), other.insert_clients(&clients, &by));
 
         let outcomes = [first.expect("answered"), second.expect("answered")];
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == ClientInsert::Done).count(), 1, "{outcomes:?}");
@@ -255,13 +266,13 @@ async fn of_two_processes_at_once_one_adds_a_client(place: Place) {
 
 async fn a_client_gets_a_new_secret_and_goes(place: Place) {
     let store = place.open().await;
-    store.insert_clients(&[client("a")], at(7)).await.expect("stored");
+    store.insert_clients(&[client("a")], &by_at(7)).await.expect("stored");
 
-    assert!(store.replace_client_secret("a", &[9; 32]).await.expect("answered"));
-    assert!(!store.replace_client_secret("b", &[9; 32]).await.expect("answered"));
+    assert!(store.replace_client_secret("a", &[9; 32], &by()).await.expect("answered"));
+    assert!(!store.replace_client_secret("b", &[9; 32], &by()).await.expect("answered"));
     assert_eq!(store.load_clients().await.expect("clients")[0].secret_sha256, [9; 32]);
-    assert!(store.remove_client("a").await.expect("answered"));
-    assert!(!store.remove_client("a").await.expect("answered"));
+    assert!(store.remove_client("a", &by()).await.expect("answered"));
+    assert!(!store.remove_client("a", &by()).await.expect("answered"));
     assert!(store.load_clients().await.expect("clients").is_empty());
 }
 
@@ -272,13 +283,13 @@ async fn every_change_is_counted(place: Place) {
     assert_eq!(generations().await, Generations { keys: 0, clients: 0 });
     let kid = stored(&store, 1).await.kid;
     assert_eq!(generations().await, Generations { keys: 1, clients: 0 });
-    store.insert_clients(&[client("a")], at(7)).await.expect("stored");
-    store.replace_client_secret("a", &[9; 32]).await.expect("replaced");
-    store.remove_client("a").await.expect("removed");
+    store.insert_clients(&[client("a")], &by_at(7)).await.expect("stored");
+    store.replace_client_secret("a", &[9; 32], &by()).await.expect("replaced");
+    store.remove_client("a", &by()).await.expect("removed");
     assert_eq!(generations().await, Generations { keys: 1, clients: 3 });
-    store.change_keys(&[insert(new_key(1))]).await.expect("answered");
+    store.change_keys(&[insert(new_key(1))], &by()).await.expect("answered");
     assert_eq!(generations().await, Generations { keys: 1, clients: 3 }, "what was not stored does not count");
-    store.change_keys(&[KeyChange::Delete { kid }]).await.expect("deleted");
+    store.change_keys(&[KeyChange::Delete { kid }], &by()).await.expect("deleted");
     assert_eq!(generations().await, Generations { keys: 2, clients: 3 });
 }
 
@@ -320,6 +331,151 @@ async fn the_clock_of_the_database_is_told_where_it_is_another_machines(place: P
     assert!(clock_ms.is_none_or(|clock_ms| (clock_ms - now_ms).abs() < 60_000));
 }
 
+async fn acts(store: &Store) -> Vec<String> {
+    store
+        .load_audit(100)
+        .await
+        .expect("the log")
+        .into_iter()
+        .map(|row| format!("{} {}", row.act, row.subject))
+        .collect()
+}
+
+async fn a_change_and_its_entry_are_one(place: Place) {
+    let store = place.open().await;
+    let kid = stored(&store, 1).await.kid;
+    let raise = KeyChange::Raise { kid: kid.clone(), max_ttl: Duration::from_secs(1), clock_skew: Duration::ZERO };
+    let revoke = KeyChange::Revoke { kid: kid.clone(), revoked_at: at(9), reason: Some("stolen".to_owned()) };
+
+    store.change_keys(&[insert(new_key(1))], &by()).await.expect("the place is taken");
+    store.change_keys(&[raise], &by()).await.expect("that much is promised already");
+    store.change_keys(&[revoke], &by_at(9)).await.expect("revoked");
+    store.insert_clients(&[client("a"), client("b")], &by_at(10)).await.expect("stored");
+    store.insert_clients(&[client("c"), client("b")], &by_at(11)).await.expect("b is taken");
+    store.replace_client_secret("c", &[9; 32], &by_at(11)).await.expect("there is no c");
+    store.replace_client_secret("a", &[9; 32], &by_at(12)).await.expect("replaced");
+    store.remove_client("c", &by_at(13)).await.expect("there is no c");
+    store.remove_client("a", &by_at(13)).await.expect("removed");
+
+    let expected = [
+        format!("key.created {kid}"),
+        format!("key.revoked {kid}"),
+        "client.added a".to_owned(),
+        "client.added b".to_owned(),
+        "client.secret_rotated a".to_owned(),
+        "client.removed a".to_owned(),
+    ];
+    assert_eq!(acts(&store).await, expected);
+    let revoked = store.load_audit(5).await.expect("the log").remove(0);
+    let author = Author::operator();
+    assert_eq!((revoked.actor.as_str(), revoked.origin.as_str()), (author.actor(), author.origin()));
+    assert_eq!((revoked.serial, revoked.at), (2, at(9)));
+    assert_eq!(revoked.details, r#"{"reason":"stolen","revoked_at":9}"#);
+    assert!(matches!(store.verify_audit(None).await, Ok(AuditVerdict::Intact { last: Some(_) })));
+}
+
+async fn the_log_of_many_writers_is_one_chain(place: Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    let keys = async {
+        for serial in 1..=10 {
+            stored(&one, serial).await;
+        }
+    };
+    let clients = async {
+        for number in 1..=10 {
+            let added = other.insert_clients(&[client(&number.to_string())], &by()).await;
+            assert_eq!(added.expect("stored"), ClientInsert::Done);
+        }
+    };
+
+    tokio::join!(keys, clients);
+
+    assert_eq!(acts(&one).await.len(), 20);
+    assert!(matches!(one.verify_audit(None).await, Ok(AuditVerdict::Intact { last: Some(_) })));
+}
+
+async fn the_audit_log_refuses_to_be_changed(place: Place) {
+    let store = place.open().await;
+    stored(&store, 1).await;
+
+    for statement in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"] {
+        assert!(store.writer.execute(statement).await.is_err(), "{statement}");
+    }
+    if matches!(place.database, Database::Postgres(_)) {
+        assert!(store.writer.execute("TRUNCATE audit").await.is_err());
+    }
+
+    assert_eq!(acts(&store).await.len(), 1);
+}
+
+async fn tampering_with_the_audit_log_is_found(place: Place) {
+    let fields = ["at = 5", "actor = 'x'", "origin = 'x'", "act = 'x'", "subject = 'x'", "details = '{ }'"];
+    let alter = fields.map(|field| (format!("UPDATE audit SET {field} WHERE serial = 2"), 2));
+    let others = [
+        ("UPDATE audit SET previous_hash = hash WHERE serial = 2", 2),
+        ("UPDATE audit SET hash = previous_hash WHERE serial = 2", 2),
+        ("DELETE FROM audit WHERE serial = 1", 1),
+        ("DELETE FROM audit WHERE serial = 2", 2),
+        ("DELETE FROM audit WHERE serial = 4", 4),
+        ("DELETE FROM audit WHERE serial > 0", 1),
+        ("UPDATE audit SET serial = 9 WHERE serial = 4", 4),
+    ];
+    let statements = alter.into_iter().chain(others.map(|(statement, broken)| (statement.to_owned(), broken)));
+    for (statement, broken) in statements {
+        let store = place.open().await;
+        let log = tampered(&store, &statement).await;
+        assert!(matches!(log, AuditVerdict::Broken { serial, .. } if serial == broken), "{statement}: {log:?}");
+        store.close().await;
+    }
+}
+
+/// What is said of a log of four entries after `statement`. The log is put right again.
+async fn tampered(store: &Store, statement: &str) -> AuditVerdict {
+    drop_triggers(store).await;
+    store.writer.execute("DELETE FROM audit").await.expect("emptied");
+    store.writer.execute("UPDATE generations SET generation = 0 WHERE subject = 'audit'").await.expect("set back");
+    for id in ["a", "b", "c", "d"] {
+        store.insert_clients(&[client(id)], &by()).await.expect("stored");
+    }
+    assert!(matches!(store.verify_audit(None).await, Ok(AuditVerdict::Intact { .. })));
+    store.writer.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.expect(statement);
+    let verdict = store.verify_audit(None).await.expect("a verdict");
+    store.writer.execute("DELETE FROM clients").await.expect("emptied");
+    verdict
+}
+
+async fn drop_triggers(store: &Store) {
+    for statement in [
+        "DROP TRIGGER IF EXISTS audit_is_never_changed",
+        "DROP TRIGGER IF EXISTS audit_is_never_deleted",
+        "DROP TRIGGER IF EXISTS audit_is_append_only ON audit",
+    ] {
+        // Each database understands its own.
+        let _ = store.writer.execute(statement).await;
+    }
+}
+
+async fn a_log_made_anew_or_cut_off_is_found_by_what_was_noted_elsewhere(place: Place) {
+    let store = place.open().await;
+    for id in ["a", "b", "c"] {
+        store.insert_clients(&[client(id)], &by()).await.expect("stored");
+    }
+    let Ok(AuditVerdict::Intact { last: Some(noted) }) = store.verify_audit(None).await else { panic!("whole") };
+    drop_triggers(&store).await;
+    store.writer.execute("DELETE FROM audit WHERE serial > 1").await.expect("cut off");
+    store.writer.execute("UPDATE generations SET generation = 1 WHERE subject = 'audit'").await.expect("hidden");
+    let unseen = store.verify_audit(None).await.expect("a verdict");
+    let cut_off = store.verify_audit(Some(&noted)).await.expect("a verdict");
+    for id in ["x", "y", "z"] {
+        store.insert_clients(&[client(id)], &by()).await.expect("stored");
+    }
+    let made_anew = store.verify_audit(Some(&noted)).await.expect("a verdict");
+
+    assert!(matches!(unseen, AuditVerdict::Intact { .. }), "{unseen:?}");
+    assert!(matches!(cut_off, AuditVerdict::Broken { serial: 2, .. }), "{cut_off:?}");
+    assert!(matches!(made_anew, AuditVerdict::Broken { serial: 3, .. }), "{made_anew:?}");
+}
+
 macro_rules! on_both {
     ($($behaviour:ident),* $(,)?) => {
         mod sqlite {
@@ -347,4 +503,9 @@ on_both!(
     another_process_is_told_of_a_change,
     many_that_start_together_make_the_schema_once,
     the_clock_of_the_database_is_told_where_it_is_another_machines,
+    a_change_and_its_entry_are_one,
+    the_log_of_many_writers_is_one_chain,
+    the_audit_log_refuses_to_be_changed,
+    tampering_with_the_audit_log_is_found,
+    a_log_made_anew_or_cut_off_is_found_by_what_was_noted_elsewhere,
 );

@@ -11,6 +11,7 @@ use keywheel_keyring::KeyRecord;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Executor, Row, Transaction};
 
+use super::audit::{By, Entry};
 use super::{Backend, Store, StoreError, is_unique_violation};
 
 /// A key as stored: its place in the timetable and, while it can sign, the sealed private half.
@@ -24,6 +25,7 @@ pub struct StoredKey {
 }
 
 /// A key to insert.
+#[derive(Clone)]
 pub struct NewKey {
     /// The row of the ring.
     pub record: KeyRecord,
@@ -35,6 +37,8 @@ pub struct NewKey {
 pub enum KeyChange {
     /// A new key.
     Insert(Box<NewKey>),
+    /// A new key that an operator brought along.
+    Import(Box<NewKey>),
     /// Publish no later than this.
     PublishEarlier {
         /// Which key.
@@ -115,23 +119,26 @@ impl Store {
         rows.iter().map(read_key).collect()
     }
 
-    /// Stores `changes` together or not at all.
+    /// Stores `changes` together or not at all, with what the audit log tells of those that changed something.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer; nothing is stored then.
-    pub async fn change_keys(&self, changes: &[KeyChange]) -> Result<KeysApplied, StoreError> {
+    pub async fn change_keys(&self, changes: &[KeyChange], by: &By) -> Result<KeysApplied, StoreError> {
         const DOING: &str = "change the signing keys";
         if changes.is_empty() {
             return Ok(KeysApplied::Done);
         }
         let mut transaction = self.begin_write("keys", DOING).await?;
+        let mut entries = Vec::new();
         for change in changes {
             match apply(&mut transaction, change).await {
-                Ok(()) => {}
+                Ok(0) => {}
+                Ok(_) => entries.push(Entry::from(change)),
                 Err(error) if is_unique_violation(&error) => return Ok(KeysApplied::Raced),
                 Err(error) => return Err(self.read_error(DOING, error)),
             }
         }
+        self.record(&mut transaction, entries, by).await?;
         self.commit(transaction, DOING).await?;
         let is_sqlite = matches!(self.backend, Backend::Sqlite);
         if is_sqlite
@@ -149,9 +156,10 @@ impl Store {
     }
 }
 
-async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) -> Result<(), sqlx::Error> {
+/// Makes one change, and says of how many rows; none where another process was faster.
+async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) -> Result<u64, sqlx::Error> {
     let query = match change {
-        KeyChange::Insert(key) => {
+        KeyChange::Insert(key) | KeyChange::Import(key) => {
             let record = &key.record;
             sqlx::query(
                 "INSERT INTO signing_keys (kid, alg, serial, public_jwk, sealed_private, created_at, publish_at, \
@@ -182,7 +190,8 @@ async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) 
         KeyChange::BringForward { kid, publish_at, sign_from } => sqlx::query(
             "UPDATE signing_keys SET \
              publish_at = CASE WHEN publish_at > $2 THEN $2 ELSE publish_at END, \
-             sign_from = CASE WHEN sign_from > $3 THEN $3 ELSE sign_from END WHERE kid = $1",
+             sign_from = CASE WHEN sign_from > $3 THEN $3 ELSE sign_from END \
+             WHERE kid = $1 AND (publish_at > $2 OR sign_from > $3)",
         )
         .bind(kid.as_str())
         .bind(publish_at.as_unix())
@@ -190,7 +199,8 @@ async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) 
         KeyChange::Raise { kid, max_ttl, clock_skew } => sqlx::query(
             "UPDATE signing_keys SET \
              max_ttl_s = CASE WHEN max_ttl_s < $2 THEN $2 ELSE max_ttl_s END, \
-             clock_skew_s = CASE WHEN clock_skew_s < $3 THEN $3 ELSE clock_skew_s END WHERE kid = $1",
+             clock_skew_s = CASE WHEN clock_skew_s < $3 THEN $3 ELSE clock_skew_s END \
+             WHERE kid = $1 AND (max_ttl_s < $2 OR clock_skew_s < $3)",
         )
         .bind(kid.as_str())
         .bind(seconds(*max_ttl))
@@ -202,11 +212,12 @@ async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) 
         .bind(revoked_at.as_unix())
         .bind(reason.as_deref()),
         KeyChange::DestroyPrivate { kid } => {
-            sqlx::query("UPDATE signing_keys SET sealed_private = NULL WHERE kid = $1").bind(kid.as_str())
+            sqlx::query("UPDATE signing_keys SET sealed_private = NULL WHERE kid = $1 AND sealed_private IS NOT NULL")
+                .bind(kid.as_str())
         }
         KeyChange::Delete { kid } => sqlx::query("DELETE FROM signing_keys WHERE kid = $1").bind(kid.as_str()),
     };
-    query.execute(&mut **transaction).await.map(|_| ())
+    query.execute(&mut **transaction).await.map(|done| done.rows_affected())
 }
 
 fn read_key(row: &AnyRow) -> Result<StoredKey, StoreError> {
