@@ -110,20 +110,7 @@ impl RotationPolicy {
     /// as if it had been mended.
     pub fn new(mut settings: RotationSettings) -> Result<Self, Vec<Violation>> {
         let mut violations = mend_ranges(&mut settings);
-        let (rotate_setting, slots) = match &settings.rotate {
-            RotateEvery::Interval(interval) => ("rotate_every", Slots::every(*interval)),
-            RotateEvery::Cron(text) => {
-                let slots = Slots::cron(text).unwrap_or_else(|error| {
-                    violations.push(Violation {
-                        setting: "rotate_at",
-                        message: format!("rotate_at = {text:?} {error}"),
-                        remedy: None,
-                    });
-                    Slots::every(2 * LONGEST)
-                });
-                ("rotate_at", slots)
-            }
-        };
+        let (rotate_setting, slots) = read_slots(&settings.rotate, &mut violations);
         let explicit_staleness = settings.max_staleness.is_some();
         let policy = Self::unchecked(settings, slots);
         policy.check_announce(&mut violations);
@@ -153,6 +140,24 @@ impl RotationPolicy {
             max_staleness,
             max_token_ttl: settings.max_token_ttl,
         }
+    }
+
+    /// A policy whose settings were checked by themselves only, so that a whole program can be seen to fail by it.
+    /// Release builds do not have it.
+    ///
+    /// # Errors
+    /// The [`Violation`]s of single settings.
+    #[doc(hidden)]
+    #[cfg(debug_assertions)]
+    pub fn insecure_new(mut settings: RotationSettings) -> Result<Self, Vec<Violation>> {
+        let mut violations = mend_ranges(&mut settings);
+        let (_, slots) = read_slots(&settings.rotate, &mut violations);
+        if violations.is_empty() { Ok(Self::unchecked(settings, slots)) } else { Err(violations) }
+    }
+
+    /// The same policy with a longer announcement, which is always safe.
+    pub(crate) fn with_announce(self, announce: Duration) -> Self {
+        Self { announce, ..self }
     }
 
     /// A policy nobody checked, for the tests that show what each inequality is for.
@@ -373,6 +378,24 @@ impl RotationPolicy {
                 ),
                 remedy: Some(format_duration(most)),
             });
+        }
+    }
+}
+
+/// The slots, with the setting that names them; a cron expression that is none is told and never fires.
+fn read_slots(rotate: &RotateEvery, violations: &mut Vec<Violation>) -> (&'static str, Slots) {
+    match rotate {
+        RotateEvery::Interval(interval) => ("rotate_every", Slots::every(*interval)),
+        RotateEvery::Cron(text) => {
+            let slots = Slots::cron(text).unwrap_or_else(|error| {
+                violations.push(Violation {
+                    setting: "rotate_at",
+                    message: format!("rotate_at = {text:?} {error}"),
+                    remedy: None,
+                });
+                Slots::every(2 * LONGEST)
+            });
+            ("rotate_at", slots)
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keywheel_jose::Algorithm;
-use keywheel_keyring::{RotateEvery, RotationPolicy, RotationSettings};
+use keywheel_keyring::{RotateEvery, RotationPolicy, RotationSettings, format_duration};
 
 use super::problem::Place;
 use super::section::Section;
@@ -20,6 +20,9 @@ pub struct KeySettings {
     /// When keys change, how early they are announced and how long they may be cached, found safe together.
     /// Default: every 30 days, announced for a day.
     pub rotation: RotationPolicy,
+    /// How long a rotation waits for regular fetchers of the JWKS that lack the key, at most: 0s to the time between
+    /// two rotations. Default 0s, it does not wait.
+    pub hold_for_coverage: Duration,
     /// The file with the key that encrypts private keys in the database. Default `keywheel-data/kek`; relative to the
     /// working directory.
     pub encryption_key_file: PathBuf,
@@ -47,6 +50,16 @@ pub(super) struct LongestTtl {
     name: &'static str,
 }
 
+/// Which of the rotation's settings are held against each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// All: the policy is safe.
+    Together,
+    /// None: the policy may be unsafe, which only tests in debug builds want.
+    #[cfg(debug_assertions)]
+    Alone,
+}
+
 impl TokenSettings {
     pub(super) fn read(section: &mut Section<'_>) -> (Self, LongestTtl) {
         let tokens = TokenSettings {
@@ -71,7 +84,11 @@ impl TokenSettings {
 impl KeySettings {
     /// Reads `[keys]`, unless the settings do not make a safe rotation; and the algorithms in any case, for the clients
     /// to be held against.
-    pub(super) fn read(section: &mut Section<'_>, longest: &LongestTtl) -> (Vec<Algorithm>, Option<Self>) {
+    pub(super) fn read(
+        section: &mut Section<'_>,
+        longest: &LongestTtl,
+        checked: Checked,
+    ) -> (Vec<Algorithm>, Option<Self>) {
         let algorithms = section.non_empty_list("algorithms", "an algorithm to sign with", parse_algorithm);
         let algorithms = algorithms.unwrap_or_else(|| vec![Algorithm::ES256, Algorithm::RS256]);
         let rsa_bits = section.integer("rsa_bits", 2048..=4096).unwrap_or(2048);
@@ -79,19 +96,25 @@ impl KeySettings {
             section.problem("rsa_bits", format!("expected 2048, 3072 or 4096, found {rsa_bits}"));
         }
         let encryption_key_file = section.parsed("encryption_key_file", parse_path);
-        let keys = read_rotation(section, longest).map(|rotation| KeySettings {
+        let hold_for_coverage = section.duration("hold_for_coverage", Duration::ZERO..=Duration::MAX);
+        let hold_for_coverage = hold_for_coverage.unwrap_or(Duration::ZERO);
+        let keys = read_rotation(section, longest, checked).map(|rotation| KeySettings {
             algorithms: algorithms.clone(),
             rsa_bits: rsa_bits as usize,
             rotation,
+            hold_for_coverage,
             encryption_key_file: encryption_key_file.unwrap_or_else(|| PathBuf::from("keywheel-data/kek")),
         });
+        if let Some(keys) = &keys {
+            refuse_holding_past_the_next(section, keys);
+        }
         (algorithms, keys)
     }
 }
 
 /// The rotation policy. A setting that could not be read is told alone: to compare the others with its default would
 /// mislead.
-fn read_rotation(section: &mut Section<'_>, longest: &LongestTtl) -> Option<RotationPolicy> {
+fn read_rotation(section: &mut Section<'_>, longest: &LongestTtl, checked: Checked) -> Option<RotationPolicy> {
     let problems_before = section.problem_count();
     section.one_of(&["rotate_every", "rotate_at"]);
     let defaults = RotationSettings::default();
@@ -110,7 +133,12 @@ fn read_rotation(section: &mut Section<'_>, longest: &LongestTtl) -> Option<Rota
     if section.problem_count() > problems_before {
         return None;
     }
-    match RotationPolicy::new(settings) {
+    let policy = match checked {
+        Checked::Together => RotationPolicy::new(settings),
+        #[cfg(debug_assertions)]
+        Checked::Alone => RotationPolicy::insecure_new(settings),
+    };
+    match policy {
         Ok(policy) => Some(policy),
         Err(violations) => {
             for violation in violations {
@@ -122,6 +150,16 @@ fn read_rotation(section: &mut Section<'_>, longest: &LongestTtl) -> Option<Rota
             }
             None
         }
+    }
+}
+
+/// A rotation that waits until the next one is due would be one rotation less.
+fn refuse_holding_past_the_next(section: &mut Section<'_>, keys: &KeySettings) {
+    let (hold, gap) = (keys.hold_for_coverage, keys.rotation.slots().smallest_gap());
+    if hold > gap {
+        let [hold, gap] = [hold, gap].map(format_duration);
+        let message = format!("{hold} is too long: rotations are {gap} apart, so it may be {gap} at most");
+        section.problem("hold_for_coverage", message);
     }
 }
 

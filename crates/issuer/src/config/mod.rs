@@ -31,6 +31,7 @@ pub use secret::Secret;
 pub use server::{Database, ServerSettings, StorageSettings};
 
 use crate::clients::Client;
+use keys::Checked;
 use problem::Report;
 use section::Section;
 use tree::Table;
@@ -155,7 +156,8 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
     let server = root.table("server", ServerSettings::read);
     let storage = root.table("storage", StorageSettings::read);
     let (tokens, longest) = root.table("tokens", TokenSettings::read);
-    let (algorithms, keys) = root.table("keys", |section| KeySettings::read(section, &longest));
+    let checked = insecure_test_unsafe_policy(root, issuer.as_ref());
+    let (algorithms, keys) = root.table("keys", |section| KeySettings::read(section, &longest, checked));
     let clients = root.tables("client", |section| {
         let client = client::read_client(section, &algorithms);
         (section.place_of("id"), client)
@@ -176,6 +178,26 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
     let issuer = issuer.or_else(|| default_issuer(root, &server));
     let clients = clients.into_iter().filter_map(|(_, client)| client).collect();
     Some(Config { issuer: issuer?, server, storage, keys: keys?, tokens, clients })
+}
+
+/// `insecure_test_unsafe_policy`, by which the project's own tests show that an unsafe rotation does break tokens: its
+/// durations are then not held against each other. Only debug builds know it, and only for an issuer that nobody else
+/// can reach.
+#[cfg(debug_assertions)]
+fn insecure_test_unsafe_policy(root: &mut Section<'_>, issuer: Option<&IssuerUrl>) -> Checked {
+    const KEY: &str = "insecure_test_unsafe_policy";
+    let wanted = root.boolean(KEY) == Some(true);
+    if wanted && !issuer.is_some_and(IssuerUrl::is_loopback) {
+        root.problem(KEY, "only for the project's own tests, with an issuer on loopback".to_owned());
+    } else if wanted {
+        root.warning(KEY, "the rotation was not found safe: tokens WILL be refused".to_owned());
+    }
+    if wanted { Checked::Alone } else { Checked::Together }
+}
+
+#[cfg(not(debug_assertions))]
+fn insecure_test_unsafe_policy(_: &mut Section<'_>, _: Option<&IssuerUrl>) -> Checked {
+    Checked::Together
 }
 
 fn refuse_repeated<'a>(
