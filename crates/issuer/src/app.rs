@@ -16,9 +16,10 @@ use crate::config::Config;
 use crate::edges::{Author, Clock, Edges, Entropy};
 use crate::http;
 use crate::http::serve::{Limits, serve};
+use crate::keys::coverage::{Coverage, next_key};
 use crate::keys::fetchers::Fetchers;
 use crate::keys::rotator::{RotationError, Rotator};
-use crate::keys::seal::{KeyEncryptionKey, SealError};
+use crate::keys::seal::{KeyEncryptionKey, KeyEncryptionKeys, SealError};
 use crate::keys::{Keys, example};
 use crate::metrics::Metrics;
 use crate::oidc::discovery::Documents;
@@ -76,7 +77,7 @@ pub struct Ring {
     /// The keys in memory.
     pub keys: Arc<Keys>,
     /// What seals them.
-    pub kek: Arc<KeyEncryptionKey>,
+    pub kek: Arc<KeyEncryptionKeys>,
     /// What prepares the next ones.
     pub rotator: Arc<Rotator>,
     /// What is counted.
@@ -95,20 +96,21 @@ impl Ring {
     /// [`StartError::Store`], [`StartError::Seal`].
     pub async fn open(config: &Config, edges: &Edges, when_missing: WhenMissing) -> Result<Self, StartError> {
         let store = Store::open(&config.storage.database, when_missing).await?;
-        let path = &config.keys.encryption_key_file;
+        let (path, others) = config.keys.encryption_key_files.split_first().expect("the configuration names one");
         let mut kek_created = None;
-        let kek = match KeyEncryptionKey::read(path) {
+        let first = match KeyEncryptionKey::read(path) {
             Err(SealError::FileMissing(_)) if store.load_keys().await?.is_empty() => {
                 kek_created = Some(path.clone());
                 KeyEncryptionKey::create(path, edges.entropy.as_ref())?
             }
             read => read?,
         };
-        let kek = Arc::new(kek);
+        let others = others.iter().map(|path| KeyEncryptionKey::read(path)).collect::<Result<_, _>>()?;
+        let kek = Arc::new(KeyEncryptionKeys::new(first, others));
         let metrics = Arc::new(Metrics::new());
         let policy = config.keys.rotation.clone();
         let keys = Arc::new(Keys::empty(policy.clone(), config.keys.algorithms.clone(), Arc::clone(&metrics)));
-        let rotator = Arc::new(Rotator::new(
+        let rotator = Rotator::new(
             store.clone(),
             Arc::clone(&keys),
             Arc::clone(&kek),
@@ -116,7 +118,8 @@ impl Ring {
             config.keys.rsa_bits,
             edges,
             Arc::clone(&metrics),
-        ));
+        );
+        let rotator = Arc::new(rotator.holding_for_coverage(config.keys.hold_for_coverage));
         Ok(Self { store, keys, kek, rotator, metrics, author: edges.author.clone(), kek_created })
     }
 }
@@ -198,6 +201,8 @@ impl App {
                 app.rotator.watch(reload, shutdown).await;
             }
         });
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        let fetchers = tokio::spawn(Arc::clone(&self.fetchers).run(store, clock, shutdown.clone()));
 
         let public =
             serve(listeners.public, http::router(&self), limits, self.metrics.connections.clone(), shutdown.clone());
@@ -208,7 +213,12 @@ impl App {
             }
         };
         tokio::join!(public, metrics);
-        for (task, what) in [(rotation, "the rotator"), (watch, "the watch over the database")] {
+        let tasks = [
+            (rotation, "the rotator"),
+            (watch, "the watch over the database"),
+            (fetchers, "the record of who fetches the JWKS"),
+        ];
+        for (task, what) in tasks {
             if let Err(failure) = task.await {
                 error!(error = %failure, "{what} ended early");
             }
@@ -250,8 +260,18 @@ impl App {
     pub(crate) fn render_metrics(&self) -> String {
         let (now, policy) = (self.clock.now(), &self.config.keys.rotation);
         let every = policy.slots().smallest_gap();
-        self.keys
-            .with_ring(|ring| self.metrics.render(ring, &self.config.keys.algorithms, every, self.keys.read_at(), now))
+        let fetchers = self.fetchers.rows();
+        let regular = fetchers.iter().filter(|fetcher| fetcher.is_regular(policy, now)).count();
+        self.metrics.fetchers_regular.set(i64::try_from(regular).unwrap_or(i64::MAX));
+        self.keys.with_ring(|ring| {
+            for &alg in &self.config.keys.algorithms {
+                let Some(next) = next_key(ring, alg, now) else { continue };
+                let holding = Coverage::of(next, &fetchers, policy, now).holding();
+                let gauge = self.metrics.fetchers_holding_next.get_or_create(&alg.into());
+                gauge.set(i64::try_from(holding).unwrap_or(i64::MAX));
+            }
+            self.metrics.render(ring, &self.config.keys.algorithms, every, self.keys.read_at(), now)
+        })
     }
 }
 

@@ -69,6 +69,10 @@ pub struct Metrics {
     pub connections: Gauge,
     rings: RingGauges,
     fresh: Gauge<f64, AtomicU64>,
+    /// Regular fetchers of the JWKS.
+    pub fetchers_regular: Gauge,
+    /// Those of them that hold the next key of a ring.
+    pub fetchers_holding_next: Family<RingLabel, Gauge>,
 }
 
 #[derive(Default)]
@@ -120,7 +124,28 @@ impl Metrics {
         registry.register("keys_published", "Keys in the JWKS", rings.published.clone());
         registry.register("keys_standby", "Published keys that wait for their turn", rings.standby.clone());
         registry.register("keys_read_age_seconds", "Age of the last reading of the key rows", fresh.clone());
-        Self { registry, signed, rotations, failed_ticks, last_tick, answers, refusals, connections, rings, fresh }
+        let fetchers_regular = Gauge::default();
+        let fetchers_holding_next = Family::default();
+        registry.register("fetchers_regular", "Regular fetchers of the JWKS", fetchers_regular.clone());
+        registry.register(
+            "fetchers_holding_next",
+            "Regular fetchers of the JWKS that hold the next key",
+            fetchers_holding_next.clone(),
+        );
+        Self {
+            registry,
+            signed,
+            rotations,
+            failed_ticks,
+            last_tick,
+            answers,
+            refusals,
+            connections,
+            rings,
+            fresh,
+            fetchers_regular,
+            fetchers_holding_next,
+        }
     }
 
     /// The counter of tokens signed by key `kid`.

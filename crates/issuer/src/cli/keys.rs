@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use keywheel_jose::{Algorithm, Timestamp};
-use keywheel_keyring::{BroughtForward, Event, EventKind, How, Phase, WhoSigns, format_duration};
+use keywheel_keyring::{BroughtForward, Event, EventKind, How, KeyRecord, Phase, WhoSigns, format_duration};
 use serde_json::json;
 
 use super::output::{Table, note, print, print_json};
@@ -14,6 +14,7 @@ use super::{Failure, Session, read_input};
 use crate::admin::ops;
 use crate::app::Ring;
 use crate::keys::PublicKeys;
+use crate::keys::coverage::{Coverage, HeldKey, next_key};
 use crate::storage::WhenMissing;
 
 #[derive(Subcommand)]
@@ -69,6 +70,12 @@ pub(super) enum Keys {
     },
     /// Print the public keys that are published now, as a JWKS
     Export,
+    /// Seal every private key under the first of keys.encryption_key_file, while the server runs
+    Rewrap {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Keys {
@@ -81,11 +88,12 @@ impl Keys {
         ring.rotator.read().await?;
         let result = match self {
             Self::List { json } => list(session, &ring, json).await,
-            Self::Schedule { json } => schedule(session, &ring, json),
+            Self::Schedule { json } => schedule(session, &ring, json).await,
             Self::Rotate { alg, now, yes, json } => rotate(session, &ring, alg, now, yes, json).await,
             Self::Revoke { kid, reason, json } => revoke(session, &ring, &kid, reason.as_deref(), json).await,
             Self::Import { file, alg, json } => import(session, &ring, &file, alg, json).await,
             Self::Export => export(session, &ring),
+            Self::Rewrap { json } => rewrap(session, &ring, json).await,
         };
         ring.store.close().await;
         result
@@ -154,14 +162,71 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-fn schedule(session: &Session, ring: &Ring, json: bool) -> Result<(), Failure> {
+async fn schedule(session: &Session, ring: &Ring, json: bool) -> Result<(), Failure> {
     let now = session.edges.clock.now();
     let keys = &session.config.keys;
     let events = ring.keys.with_ring(|rows| rows.schedule(&keys.rotation, &keys.algorithms, now));
+    let (fetchers, held) = (ring.store.load_fetchers().await?, ring.store.load_held_keys().await?);
+    let waiting: Vec<_> = ring.keys.with_ring(|rows| {
+        let next = rows.algorithms().into_iter().filter_map(|alg| next_key(rows, alg, now));
+        next.map(|key| Waiting {
+            coverage: Coverage::of(key, &fetchers, &keys.rotation, now),
+            held: held.iter().find(|held| held.applies_to(key)),
+            key: key.clone(),
+        })
+        .collect()
+    });
     if json {
-        return Ok(print_json(&json!(events))?);
+        let events = events.iter().map(|event| {
+            let mut facts = json!(event);
+            let next = waiting.iter().find(|next| event.kid.as_ref() == Some(&next.key.kid));
+            if let (EventKind::StartSigning, Some(next)) = (event.what, next) {
+                facts["coverage"] = next.facts();
+                facts["planned"] = json!(next.held.map(|held| held.planned));
+            }
+            facts
+        });
+        return Ok(print_json(&events.collect())?);
     }
-    Ok(print(&timetable(&events, now).render())?)
+    let sentences: String = waiting.iter().map(|next| format!("\n{}", next.sentence(now))).collect();
+    Ok(print(&format!("{}{sentences}\n", timetable(&events, now).render()))?)
+}
+
+/// A key about to sign, and who has it.
+struct Waiting<'a> {
+    key: KeyRecord,
+    coverage: Coverage<'a>,
+    held: Option<&'a HeldKey>,
+}
+
+impl Waiting<'_> {
+    fn facts(&self) -> serde_json::Value {
+        let missing = self.coverage.missing.iter();
+        let missing = missing.map(|fetcher| json!({ "name": fetcher.name, "last_seen": fetcher.last_seen }));
+        json!({
+            "regular": self.coverage.regular,
+            "holding": self.coverage.holding(),
+            "missing": missing.collect::<Vec<_>>(),
+        })
+    }
+
+    fn sentence(&self, now: Timestamp) -> String {
+        let Coverage { regular, missing } = &self.coverage;
+        let mut text = match (regular, missing.len()) {
+            (0, _) => format!("{}: nobody fetches the JWKS regularly, as far as is known", self.key.alg),
+            (_, 0) => format!("{}: all {regular} regular fetchers hold the next key", self.key.alg),
+            _ => format!(
+                "{}: {} of {regular} regular fetchers hold the next key; missing: {}",
+                self.key.alg,
+                self.coverage.holding(),
+                self.coverage.name_missing(now, coarsely)
+            ),
+        };
+        if let Some(held) = self.held {
+            text.push_str(&format!("; held until {}, planned {}", held.held_until, held.planned));
+        }
+        text
+    }
 }
 
 /// The coming events as a table.
@@ -334,6 +399,16 @@ async fn import(
         imported.sign_from.to_string(),
     ]);
     Ok(print(&table.render())?)
+}
+
+async fn rewrap(session: &Session, ring: &Ring, json: bool) -> Result<(), Failure> {
+    let rewrapped = ops::rewrap(ring, || session.edges.clock.now()).await?;
+    let under = ring.kek.sealing_id();
+    if json {
+        return Ok(print_json(&json!({ "rewrapped": rewrapped, "under": under }))?);
+    }
+    note(format_args!("{rewrapped} private keys were sealed anew; all are under the key-encryption key {under} now"));
+    Ok(())
 }
 
 fn export(session: &Session, ring: &Ring) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 //! "Request and response parameters MUST NOT be included more than once" (RFC 6749 §3.1), so forms are not read by a
 //! lenient extractor that keeps the first or the last.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -29,6 +30,10 @@ pub(crate) enum RequestError {
     #[error("a parameter is included more than once")]
     Repeated,
 }
+
+/// Who is at the other end of the connection. It may be a proxy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// The parameters of a form. A parameter without a value counts as omitted (RFC 6749 §3.1).
 #[derive(Debug)]

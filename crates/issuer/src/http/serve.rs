@@ -5,6 +5,7 @@
 //! `header_timeout`, may idle for [`IDLE_TIMEOUT`], and ends within `drain_timeout` of a shutdown.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use tower_service::Service as _;
 use tracing::{debug, warn};
 
+use super::request::Peer;
 use crate::shutdown::Shutdown;
 
 /// Deadlines and caps of a listener.
@@ -52,8 +54,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
             () = shutdown.ordered() => break,
         };
         let (Ok(permit), accepted) = accepted else { break };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, address)) => (stream, address.ip()),
             Err(error) => {
                 // A connection that is gone again is no trouble; out of descriptors is, and retrying at once won't help.
                 if !is_connection_error(&error) {
@@ -67,7 +69,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
         let (builder, router, open, shutdown) = (builder.clone(), router.clone(), open.clone(), shutdown.clone());
         connections.spawn(async move {
             open.inc();
-            serve_connection(stream, builder, router, limits, shutdown).await;
+            serve_connection(stream, peer, builder, router, limits, shutdown).await;
             open.dec();
             drop(permit);
         });
@@ -83,6 +85,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
 
 async fn serve_connection(
     stream: TcpStream,
+    peer: IpAddr,
     builder: auto::Builder<TokioExecutor>,
     router: Router,
     limits: Limits,
@@ -91,7 +94,8 @@ async fn serve_connection(
     let activity = Arc::new(Activity::new());
     let service = {
         let activity = Arc::clone(&activity);
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
             let mut router = router.clone();
             let under_way = UnderWay::begin(&activity);
             async move {

@@ -1,6 +1,7 @@
 //! The JWKS as bytes, ready to send (RFC 7517 §5).
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -12,6 +13,8 @@ use http::HeaderValue;
 use keywheel_jose::PublicJwk;
 use keywheel_keyring::{KeyRecord, RotationPolicy};
 use serde::Serialize;
+
+use super::coverage::NewestKeys;
 
 /// A JWKS with all that an answer needs.
 pub struct JwksDocument {
@@ -25,6 +28,8 @@ pub struct JwksDocument {
     pub gzipped_etag: HeaderValue,
     /// How long verifiers, and shared caches, may keep it.
     pub cache_control: HeaderValue,
+    /// What whoever has it holds.
+    pub newest: Arc<NewestKeys>,
 }
 
 /// RFC 7517 §5, with the members of each key in the order in which the JWK writes them.
@@ -47,6 +52,7 @@ impl JwksDocument {
             gzipped: gzipped.into(),
             etag: header(format!("\"{name}\"")),
             gzipped_etag: header(format!("\"{name}-gzip\"")),
+            newest: Arc::new(NewestKeys::of(published)),
             cache_control: header(format!(
                 "public, max-age={}, s-maxage={}",
                 policy.jwks_max_age().as_secs(),

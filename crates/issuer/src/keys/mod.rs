@@ -5,7 +5,9 @@
 //! timetable alone decides. What holds at the present (the signers, the bytes of the JWKS) is laid out once and kept
 //! until the next instant of the timetable, so that a request does no work that could have been done before.
 
+pub mod coverage;
 pub(crate) mod example;
+pub mod fetchers;
 mod jwks;
 pub mod material;
 pub mod rotator;
@@ -28,7 +30,7 @@ use tracing::{info, warn};
 pub use jwks::JwksDocument;
 pub(crate) use jwks::PublicKeys;
 use material::{MaterialError, SigningKey};
-use seal::{KeyEncryptionKey, SealError};
+use seal::{KeyEncryptionKeys, SealError};
 
 use crate::metrics::Metrics;
 use crate::storage::StoredKey;
@@ -173,7 +175,7 @@ impl Keys {
     pub fn install(
         &self,
         stored: Vec<StoredKey>,
-        kek: &KeyEncryptionKey,
+        kek: &KeyEncryptionKeys,
         read_at: Timestamp,
         now: Timestamp,
     ) -> Result<(), LoadError> {

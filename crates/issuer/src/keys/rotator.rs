@@ -7,6 +7,7 @@
 //! by the operator.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_jose::{Algorithm, Timestamp};
 use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy, Step};
@@ -14,8 +15,9 @@ use tokio::sync::{Mutex, Notify};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tracing::{error, info, warn};
 
+use super::coverage::{self, HeldKey};
 use super::material::{MaterialError, PrivateKey};
-use super::seal::{KeyEncryptionKey, SealError};
+use super::seal::{KeyEncryptionKeys, SealError};
 use super::{Keys, LoadError};
 use crate::chain;
 use crate::edges::{Author, Clock, Edges};
@@ -53,9 +55,11 @@ pub enum RotationError {
 pub struct Rotator {
     store: Store,
     keys: Arc<Keys>,
-    kek: Arc<KeyEncryptionKey>,
+    kek: Arc<KeyEncryptionKeys>,
     policy: RotationPolicy,
     rsa_bits: usize,
+    /// How long a rotation waits for fetchers that lack the key.
+    hold: Duration,
     clock: Arc<dyn Clock>,
     author: Author,
     metrics: Arc<Metrics>,
@@ -81,7 +85,7 @@ impl Rotator {
     pub fn new(
         store: Store,
         keys: Arc<Keys>,
-        kek: Arc<KeyEncryptionKey>,
+        kek: Arc<KeyEncryptionKeys>,
         policy: RotationPolicy,
         rsa_bits: usize,
         edges: &Edges,
@@ -89,7 +93,14 @@ impl Rotator {
     ) -> Self {
         let (clock, author) = (Arc::clone(&edges.clock), edges.author.clone());
         let (wake, visiting, reading) = (Notify::new(), Mutex::new(()), Mutex::new(()));
-        Self { store, keys, kek, policy, rsa_bits, clock, author, metrics, wake, visiting, reading }
+        let hold = Duration::ZERO;
+        Self { store, keys, kek, policy, rsa_bits, hold, clock, author, metrics, wake, visiting, reading }
+    }
+
+    /// Lets rotations wait for regular fetchers that lack the key, each for `limit` at most.
+    #[must_use]
+    pub fn holding_for_coverage(self, limit: Duration) -> Self {
+        Self { hold: limit, ..self }
     }
 
     /// Asks for a visit soon.
@@ -126,6 +137,7 @@ impl Rotator {
     pub async fn tick(&self) -> Result<(), RotationError> {
         for _ in 0..MAX_ROUNDS {
             if self.round().await? == Round::AtRest {
+                self.hold_for_coverage().await?;
                 self.metrics.last_tick.set(self.clock.now().as_unix());
                 return Ok(());
             }
@@ -151,7 +163,9 @@ impl Rotator {
                 made.push(PrivateKey::generate_in_background(*alg, self.rsa_bits).await?);
             }
         }
-        // Making a key takes time, and its announcement runs from when it is stored, not from when it was planned.
+        // Making a key takes time, and its announcement runs from when it is stored, not from when it was planned. Others
+        // may have moved dates meanwhile.
+        let ring = if made.is_empty() { ring } else { self.reload().await? };
         let now = self.clock.now();
         let steps = ring.plan(&self.policy, algorithms, now);
         let changes = changes(&ring, steps, &mut made, &self.kek, now)?;
@@ -166,6 +180,37 @@ impl Rotator {
         }
         self.reload().await?;
         Ok(Round::Changed)
+    }
+
+    /// Puts off what is about to sign while a regular fetcher lacks it.
+    async fn hold_for_coverage(&self) -> Result<(), RotationError> {
+        if self.hold.is_zero() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let held = self.store.load_held_keys().await?;
+        if self.keys.with_ring(|ring| coverage::holdable(ring, &held, &self.policy, now).is_empty()) {
+            return Ok(());
+        }
+        let fetchers = self.store.load_fetchers().await?;
+        let holds =
+            self.keys.with_ring(|ring| coverage::due_holds(ring, &fetchers, &held, &self.policy, self.hold, now));
+        for hold in &holds {
+            if self.store.hold_key(hold, &By::new(&self.author, now)).await? == KeysApplied::Raced {
+                continue;
+            }
+            let HeldKey { kid, planned, held_until } = &hold.key;
+            let missing = &hold.missing;
+            if *held_until == hold.latest {
+                warn!(kid, alg = %hold.alg, %planned, %held_until, missing, "key waits for the last time for fetchers that lack it");
+            } else {
+                info!(kid, alg = %hold.alg, %planned, %held_until, missing, "key waits for fetchers that lack it");
+            }
+        }
+        if !holds.is_empty() {
+            self.reload().await?;
+        }
+        Ok(())
     }
 
     /// Reads the rows and puts them in force, and changes nothing.
@@ -219,6 +264,7 @@ impl Rotator {
             KeyChange::Raise { kid, max_ttl, clock_skew } => {
                 info!(kid, max_ttl_s = max_ttl.as_secs(), clock_skew_s = clock_skew.as_secs(), "key kept for longer");
             }
+            KeyChange::Rewrap { kid, under, .. } => info!(kid, under, "private half sealed anew"),
             KeyChange::DestroyPrivate { kid } => info!(kid, "private half destroyed"),
             KeyChange::Delete { kid } => {
                 for alg in Algorithm::ALL {
@@ -343,7 +389,7 @@ pub(crate) fn changes(
     ring: &Keyring,
     steps: Vec<Step>,
     made: &mut Vec<PrivateKey>,
-    kek: &KeyEncryptionKey,
+    kek: &KeyEncryptionKeys,
     now: Timestamp,
 ) -> Result<Vec<KeyChange>, SealError> {
     let mut changes = Vec::new();

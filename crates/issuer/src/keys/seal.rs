@@ -2,7 +2,8 @@
 //!
 //! A sealed key is `version (1) ‖ key-encryption key id (8) ‖ nonce (12) ‖ ciphertext and tag`. The associated data is
 //! `version ‖ key id ‖ kid ‖ 0 ‖ alg`, so that a row's private half can't be moved to another row or algorithm.
-//! The key-encryption key lives in a file of its own, as 32 bytes in base64 or hex.
+//! The key-encryption key lives in a file of its own, as 32 bytes in base64 or hex. There may be several
+//! ([`KeyEncryptionKeys`]), so that one can be exchanged for another while the server runs.
 
 use std::fmt;
 use std::io::Write as _;
@@ -44,14 +45,14 @@ pub enum SealError {
     FileMalformed(PathBuf),
     /// The row was sealed under another key.
     #[error(
-        "the signing key {kid} is sealed under the key-encryption key {sealed_under}, but {configured} is configured: restore the right file"
+        "the signing key {kid} is sealed under the key-encryption key {sealed_under}, but only {configured} is configured: restore the right file, or add it to keys.encryption_key_file"
     )]
     OtherKey {
         /// Whose private half.
         kid: String,
         /// Id of the key-encryption key in the row.
         sealed_under: String,
-        /// Id of the configured one.
+        /// Ids of the configured ones.
         configured: String,
     },
     /// The row is not what was sealed.
@@ -70,7 +71,65 @@ pub enum SealError {
     Cipher,
 }
 
-/// The key that seals private keys.
+/// The keys that open private keys; the first of them seals.
+#[derive(Debug)]
+pub struct KeyEncryptionKeys {
+    first: KeyEncryptionKey,
+    others: Vec<KeyEncryptionKey>,
+}
+
+impl KeyEncryptionKeys {
+    /// `first` seals, all of them open.
+    #[must_use]
+    pub fn new(first: KeyEncryptionKey, others: Vec<KeyEncryptionKey>) -> Self {
+        Self { first, others }
+    }
+
+    /// As [`KeyEncryptionKey::seal`], with the first.
+    ///
+    /// # Errors
+    /// [`SealError::Cipher`].
+    pub fn seal(&self, kid: &str, alg: Algorithm, pkcs8: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.first.seal(kid, alg, pkcs8)
+    }
+
+    /// As [`KeyEncryptionKey::open`], with the one that sealed it.
+    ///
+    /// # Errors
+    /// [`SealError::OtherKey`], [`SealError::Altered`].
+    pub fn open(&self, kid: &str, alg: Algorithm, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        match self.all().find(|key| key.sealed(sealed)).unwrap_or(&self.first).open(kid, alg, sealed) {
+            Err(SealError::OtherKey { kid, sealed_under, .. }) => {
+                let configured = self.all().map(KeyEncryptionKey::id).collect::<Vec<_>>().join(", ");
+                Err(SealError::OtherKey { kid, sealed_under, configured })
+            }
+            opened => opened,
+        }
+    }
+
+    /// Seals anew, under the first, what another one sealed; `None` where the first did.
+    ///
+    /// # Errors
+    /// [`SealError::OtherKey`], [`SealError::Altered`], [`SealError::Cipher`].
+    pub fn rewrap(&self, kid: &str, alg: Algorithm, sealed: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        if self.first.sealed(sealed) {
+            return Ok(None);
+        }
+        self.seal(kid, alg, &self.open(kid, alg, sealed)?).map(Some)
+    }
+
+    /// A short name of the key that seals.
+    #[must_use]
+    pub fn sealing_id(&self) -> String {
+        self.first.id()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &KeyEncryptionKey> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+/// One key that seals private keys.
 pub struct KeyEncryptionKey {
     id: [u8; ID_LENGTH],
     cipher: RandomizedNonceKey,
@@ -165,6 +224,11 @@ impl KeyEncryptionKey {
         hex(&self.id)
     }
 
+    /// Whether `sealed` names this key.
+    fn sealed(&self, sealed: &[u8]) -> bool {
+        sealed.get(1..=ID_LENGTH) == Some(self.id.as_slice())
+    }
+
     fn from_bytes(bytes: &[u8; 32]) -> Result<Self, SealError> {
         let labelled = Zeroizing::new([b"keywheel key-encryption key".as_slice(), bytes].concat());
         let name = digest(&SHA256, &labelled);
@@ -224,6 +288,42 @@ mod tests {
         let sealed = key(1).seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
 
         assert!(matches!(key(2).open("kid-1", Algorithm::ES256, &sealed), Err(SealError::OtherKey { .. })));
+    }
+
+    #[test]
+    fn the_first_of_several_keys_seals_and_all_open() {
+        let by_old = key(1).seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
+        let keys = KeyEncryptionKeys::new(key(2), vec![key(1)]);
+
+        let by_new = keys.seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
+
+        for sealed in [&by_old, &by_new] {
+            let opened = keys.open("kid-1", Algorithm::ES256, sealed).expect("opened");
+            assert_eq!(opened.as_slice(), b"private");
+        }
+        assert!(key(2).open("kid-1", Algorithm::ES256, &by_new).is_ok());
+    }
+
+    #[test]
+    fn a_row_sealed_under_none_of_several_keys_names_its_key() {
+        let sealed = key(3).seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
+        let keys = KeyEncryptionKeys::new(key(2), vec![key(1)]);
+
+        let refused = keys.open("kid-1", Algorithm::ES256, &sealed);
+
+        let Err(SealError::OtherKey { sealed_under, configured, .. }) = refused else { panic!("another key") };
+        assert_eq!((sealed_under, configured), (key(3).id(), format!("{}, {}", key(2).id(), key(1).id())));
+    }
+
+    #[test]
+    fn rewrapping_moves_to_the_first_key_once() {
+        let sealed = key(1).seal("kid-1", Algorithm::ES256, b"private").expect("sealed");
+        let keys = KeyEncryptionKeys::new(key(2), vec![key(1)]);
+
+        let moved = keys.rewrap("kid-1", Algorithm::ES256, &sealed).expect("opened").expect("moved");
+
+        assert_eq!(key(2).open("kid-1", Algorithm::ES256, &moved).expect("opened").as_slice(), b"private");
+        assert_eq!(keys.rewrap("kid-1", Algorithm::ES256, &moved).expect("looked at"), None);
     }
 
     #[test]

@@ -3,30 +3,36 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_ENCODING,
     CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::app::App;
 use crate::http::reply;
+use crate::http::request::Peer;
 
 /// Answers with the set of this instant; 503 when this replica's rows are too old to be handed out.
-pub(crate) async fn jwks(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let Some(document) = app.keys.jwks(app.clock.now()) else {
+pub(crate) async fn jwks(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (headers, now) = (request.headers(), app.clock.now());
+    let Some(document) = app.keys.jwks(now) else {
         let response = reply::problem(StatusCode::SERVICE_UNAVAILABLE, "the keys could not be read lately; try again");
         return reply::header(response, RETRY_AFTER, HeaderValue::from_static("5"));
     };
-    let gzip = accepts_gzip(&headers);
+    let gzip = accepts_gzip(headers);
     let (body, etag) =
         if gzip { (&document.gzipped, &document.gzipped_etag) } else { (&document.body, &document.etag) };
-    let unchanged = headers.get_all(IF_NONE_MATCH).iter().any(|tags| {
-        // A verifier that asks with one encoding's tag and then with another's has the same set.
-        matches(tags, &document.etag) || matches(tags, &document.gzipped_etag)
-    });
+    // A verifier that asks with one encoding's tag and then with another's has the same set.
+    let tags = || headers.get_all(IF_NONE_MATCH).iter();
+    let held = tags().any(|tags| matches(tags, &document.etag) || matches(tags, &document.gzipped_etag));
+    let unchanged = held || tags().any(|tags| tags.as_bytes().trim_ascii() == b"*");
+    let handed_out = !unchanged && request.method() == Method::GET;
+    if held || handed_out {
+        app.fetchers.note(headers, request.extensions().get().map(|Peer(ip)| *ip), &document.newest, now);
+    }
     let mut response = Response::new(if unchanged { Body::empty() } else { Body::from(body.clone()) });
     let headers = response.headers_mut();
     headers.reserve(8);
@@ -51,7 +57,7 @@ pub(crate) async fn jwks(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
 fn matches(tags: &HeaderValue, etag: &HeaderValue) -> bool {
     tags.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
         let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
-        tag == b"*" || tag == etag.as_bytes()
+        tag == etag.as_bytes()
     })
 }
 
@@ -90,10 +96,10 @@ mod tests {
     fn a_tag_matches_weakly_and_in_lists() {
         let etag = HeaderValue::from_static("\"abc\"");
 
-        for tags in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "*"] {
+        for tags in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\""] {
             assert!(matches(&HeaderValue::from_static(tags), &etag), "{tags}");
         }
-        for tags in ["abc", "\"ab\"", "", "\"abc-gzip\""] {
+        for tags in ["abc", "\"ab\"", "", "\"abc-gzip\"", "*"] {
             assert!(!matches(&HeaderValue::from_static(tags), &etag), "{tags}");
         }
     }
