@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywheel_jose::{Algorithm, Timestamp};
 use keywheel_keyring::{
-    BringForwardError, BroughtForward, How, Keyring, Revocation, RevokeError, RotationPolicy, Step,
+    BringForwardError, BroughtForward, How, KeyRecord, Keyring, Revocation, RevokeError, RotationPolicy, Step,
 };
 use zeroize::Zeroizing;
 
@@ -190,6 +190,32 @@ pub async fn import_key(
             return Ok(ImportedKey { kid, alg, publish_at, sign_from });
         }
         made = vec![PrivateKey::import(text, Some(alg))?];
+    }
+    Err(OpsError::Raced)
+}
+
+/// Seals every private half under the first key-encryption key, beside a running server, which goes on with the keys it
+/// has opened. Returns how many were sealed under another one; none is left then.
+///
+/// # Errors
+/// [`OpsError::Seal`] when a row does not open, [`OpsError::Raced`].
+pub async fn rewrap(ring: &Ring, now: impl Fn() -> Timestamp) -> Result<usize, OpsError> {
+    let mut moved = 0;
+    for _ in 0..MAX_TRIES {
+        let mut changes = Vec::new();
+        for key in ring.store.load_keys().await? {
+            let Some(from) = key.sealed_private else { continue };
+            let KeyRecord { kid, alg, .. } = key.record;
+            if let Some(to) = ring.kek.rewrap(&kid, alg, &from)? {
+                changes.push(KeyChange::Rewrap { kid, from, to, under: ring.kek.sealing_id() });
+            }
+        }
+        // What another process destroyed meanwhile is not moved, and what it added is seen in the next round.
+        if changes.is_empty() {
+            return Ok(moved);
+        }
+        moved += changes.len();
+        ring.store.change_keys(&changes, &By::new(&ring.author, now())).await?;
     }
     Err(OpsError::Raced)
 }

@@ -2,10 +2,13 @@
 
 use keywheel_jose::{Algorithm, Timestamp};
 use keywheel_keyring::{How, Keyring, Phase, WhoSigns};
+use p256::pkcs8::DecodePrivateKey as _;
 
 use super::ops::{self, OpsError};
-use crate::app::Ring;
-use crate::storage::WhenMissing;
+use crate::app::{Ring, StartError};
+use crate::chain;
+use crate::keys::seal::{KeyEncryptionKey, SealError};
+use crate::storage::{By, KeyChange, WhenMissing};
 use crate::testing::{Home, START};
 
 async fn ring(home: &Home) -> Ring {
@@ -166,7 +169,125 @@ async fn an_example_key_is_refused_unless_the_issuer_is_on_loopback() {
     let started = crate::app::App::open(config, home.edges()).await;
 
     assert!(matches!(imported, Err(OpsError::KnownKey(_) | OpsError::ExampleKey(_))));
-    assert!(matches!(started.err(), Some(crate::app::StartError::ExampleKey(_))));
+    assert!(matches!(started.err(), Some(StartError::ExampleKey(_))));
+}
+
+/// The keys of `home`, with these key-encryption keys; the folder's `kek` is made if it is missing.
+async fn ring_under(home: &Home, files: &[&str]) -> Result<Ring, StartError> {
+    let mut config = home.config(ES256);
+    config.keys.encryption_key_files = files.iter().map(|file| home.path().join(file)).collect();
+    let ring = Ring::open(&config, &home.edges(), WhenMissing::Create).await?;
+    ring.rotator.tick().await?;
+    Ok(ring)
+}
+
+fn make_kek(home: &Home, file: &str) {
+    KeyEncryptionKey::create(&home.path().join(file), home.edges().entropy.as_ref()).expect("made");
+}
+
+#[tokio::test]
+async fn rewrapping_exchanges_the_key_encryption_key_beside_a_running_server() {
+    let home = Home::new();
+    let server = ring(&home).await;
+    make_kek(&home, "new");
+    let operator = ring_under(&home, &["new", "kek"]).await.expect("both are read");
+    let count = rows(&operator).await.keys().len();
+
+    let first = ops::rewrap(&operator, || now(&home)).await.expect("moved");
+    let second = ops::rewrap(&operator, || now(&home)).await.expect("looked at");
+
+    assert_eq!((first, second), (count, 0));
+    server.rotator.tick().await.expect("the server goes on with the keys it has");
+    assert!(server.keys.ready(now(&home)).is_ok());
+    ring_under(&home, &["new"]).await.expect("the old key is not needed any more");
+    let acts = operator.store.load_audit(2).await.expect("the log");
+    assert!(acts.iter().all(|row| row.act == "key.rewrapped" && row.details.contains(&operator.kek.sealing_id())));
+}
+
+#[tokio::test]
+async fn rewrapping_does_not_bring_back_a_private_half_that_is_destroyed_meanwhile() {
+    let home = Home::new();
+    let server = ring(&home).await;
+    let key = server.store.load_keys().await.expect("rows").remove(0);
+    let (kid, from) = (key.record.kid, key.sealed_private.expect("it can sign"));
+    let by = By::new(&home.edges().author, now(&home));
+    server.store.change_keys(&[KeyChange::DestroyPrivate { kid: kid.clone() }], &by).await.expect("destroyed");
+
+    let rewrap = KeyChange::Rewrap { kid, from, to: vec![1], under: "new".to_owned() };
+    server.store.change_keys(&[rewrap], &by).await.expect("nothing is left to move");
+
+    assert!(server.store.load_keys().await.expect("rows")[0].sealed_private.is_none());
+    assert_eq!(server.store.load_audit(1).await.expect("the log")[0].act, "key.private_destroyed");
+}
+
+#[tokio::test]
+async fn a_missing_key_encryption_key_is_found_at_the_start() {
+    let home = Home::new();
+    drop(ring(&home).await);
+    make_kek(&home, "new");
+
+    let missing = ring_under(&home, &["kek", "gone"]).await;
+    let first_missing = ring_under(&home, &["gone", "kek"]).await;
+    let other = ring_under(&home, &["new"]).await;
+
+    assert!(matches!(missing.err(), Some(StartError::Seal(SealError::FileMissing(_)))));
+    assert!(matches!(first_missing.err(), Some(StartError::Seal(SealError::FileMissing(_)))));
+    let id = KeyEncryptionKey::read(&home.path().join("kek")).expect("read").id();
+    let Some(StartError::Rotation(error)) = other.err() else { panic!("the rows do not open") };
+    assert!(chain(&error).contains(&id), "the key-encryption key that is needed is named");
+}
+
+/// The whole of a life: after the rotation neither form of the private half stands in any file of the database.
+#[tokio::test]
+async fn a_private_half_that_can_sign_no_more_is_in_no_file_of_the_database() {
+    let home = Home::new();
+    let ring = ring_under(&home, &["kek"]).await.expect("a ring");
+    let mut seen: Vec<(String, Vec<Vec<u8>>)> = Vec::new();
+    for _ in 0..200 {
+        for key in ring.store.load_keys().await.expect("rows") {
+            let Some(sealed) = key.sealed_private else { continue };
+            if !seen.iter().any(|(kid, _)| *kid == key.record.kid) {
+                let pkcs8 = ring.kek.open(&key.record.kid, key.record.alg, &sealed).expect("opened");
+                let secret = p256::SecretKey::from_pkcs8_der(&pkcs8).expect("a key").to_bytes().to_vec();
+                // The head of a sealed key is the same for all of them.
+                seen.push((key.record.kid, vec![sealed[9..].to_vec(), pkcs8.to_vec(), secret]));
+            }
+        }
+        home.clock.advance(10);
+        ring.rotator.tick().await.expect("a visit");
+
+        let files = database_files(&home);
+        let rows = ring.store.load_keys().await.expect("rows");
+        for (kid, secrets) in &seen {
+            let can_sign = rows.iter().any(|key| key.record.kid == *kid && key.sealed_private.is_some());
+            let [sealed, plain @ ..] = secrets.as_slice() else { panic!("three forms") };
+            assert_eq!(contains(&files, sealed), can_sign, "the sealed half of {kid}");
+            assert!(plain.iter().all(|secret| !contains(&files, secret)), "the private half of {kid}");
+        }
+    }
+    let rows = ring.store.load_keys().await.expect("rows");
+    assert!(seen.len() > 30 && rows.iter().filter(|key| key.sealed_private.is_some()).count() < 5);
+}
+
+/// Every byte of the database and of what lies beside it, such as its write-ahead log.
+fn database_files(home: &Home) -> Vec<u8> {
+    let files = std::fs::read_dir(home.path()).expect("a folder").map(|file| file.expect("a file").path());
+    let names = |file: &std::path::Path| file.to_string_lossy().contains("keywheel.db");
+    let files: Vec<_> = files.filter(|file| names(file)).collect();
+    assert!(files.len() > 1, "the log is read too: {files:?}");
+    files.iter().flat_map(|file| std::fs::read(file).expect("read")).collect()
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    let first = part[0];
+    let mut rest = bytes;
+    while let Some(place) = rest.iter().position(|&byte| byte == first) {
+        if rest[place..].starts_with(part) {
+            return true;
+        }
+        rest = &rest[place + 1..];
+    }
+    false
 }
 
 const ES256: &str = r#"algorithms = ["ES256"]"#;

@@ -25,14 +25,16 @@ pub(super) fn init(path: Option<&Path>) -> Result<(), Failure> {
         Err(error) => return Err(Failure::failed(format!("cannot write {}: {error}", path.display()))),
     }
     let config = super::load(Some(path))?.config;
-    let kek = &config.keys.encryption_key_file;
-    if kek.exists() {
-        KeyEncryptionKey::read(kek).map_err(|error| Failure::usage(crate::chain(&error)))?;
-        note(format_args!("{} is there already and stays as it is", kek.display()));
-    } else {
-        KeyEncryptionKey::create(kek, Edges::system().entropy.as_ref())
-            .map_err(|error: SealError| Failure::failed(crate::chain(&error)))?;
-        note(format_args!("made the key-encryption key {}: keep a copy of it apart from the database", kek.display()));
+    for kek in &config.keys.encryption_key_files {
+        if kek.exists() {
+            KeyEncryptionKey::read(kek).map_err(|error| Failure::usage(crate::chain(&error)))?;
+            note(format_args!("{} is there already and stays as it is", kek.display()));
+        } else {
+            KeyEncryptionKey::create(kek, Edges::system().entropy.as_ref())
+                .map_err(|error: SealError| Failure::failed(crate::chain(&error)))?;
+            let kek = kek.display();
+            note(format_args!("made the key-encryption key {kek}: keep a copy of it apart from the database"));
+        }
     }
     note("next: edit the configuration, `keywheel check`, `keywheel serve`");
     Ok(())

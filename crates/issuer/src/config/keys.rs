@@ -23,9 +23,9 @@ pub struct KeySettings {
     /// How long a rotation waits for regular fetchers of the JWKS that lack the key, at most: 0s to the time between
     /// two rotations. Default 0s, it does not wait.
     pub hold_for_coverage: Duration,
-    /// The file with the key that encrypts private keys in the database. Default `keywheel-data/kek`; relative to the
-    /// working directory.
-    pub encryption_key_file: PathBuf,
+    /// The files with the keys that encrypt private keys in the database, never empty: the first seals, all open.
+    /// Default `keywheel-data/kek` alone; relative to the working directory.
+    pub encryption_key_files: Vec<PathBuf>,
 }
 
 /// `[tokens]`: lifetimes.
@@ -95,7 +95,7 @@ impl KeySettings {
         if !RSA_BITS.contains(&rsa_bits) {
             section.problem("rsa_bits", format!("expected 2048, 3072 or 4096, found {rsa_bits}"));
         }
-        let encryption_key_file = section.parsed("encryption_key_file", parse_path);
+        let encryption_key_files = section.one_or_more("encryption_key_file", "a file", parse_path);
         let hold_for_coverage = section.duration("hold_for_coverage", Duration::ZERO..=Duration::MAX);
         let hold_for_coverage = hold_for_coverage.unwrap_or(Duration::ZERO);
         let keys = read_rotation(section, longest, checked).map(|rotation| KeySettings {
@@ -103,7 +103,7 @@ impl KeySettings {
             rsa_bits: rsa_bits as usize,
             rotation,
             hold_for_coverage,
-            encryption_key_file: encryption_key_file.unwrap_or_else(|| PathBuf::from("keywheel-data/kek")),
+            encryption_key_files: encryption_key_files.unwrap_or_else(|| vec![PathBuf::from("keywheel-data/kek")]),
         });
         if let Some(keys) = &keys {
             refuse_holding_past_the_next(section, keys);

@@ -186,6 +186,23 @@ impl Section<'_> {
         Some(values)
     }
 
+    /// As [`Section::non_empty_list`], where a single string stands for a list of it. In the environment a list is
+    /// written as in the file, since the string may have commas.
+    pub(super) fn one_or_more<T: PartialEq, E: Display>(
+        &mut self,
+        key: &'static str,
+        needed: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        match self.entries.get(key).map(|entry| &entry.value) {
+            Some(Value::String(_)) => self.parsed(key, parse).map(|one| vec![one]),
+            Some(Value::Text(text)) if !text.trim_start().starts_with('[') => {
+                self.parsed(key, parse).map(|one| vec![one])
+            }
+            _ => self.non_empty_list(key, needed, parse),
+        }
+    }
+
     /// As [`Section::list`], where an empty list is a problem: it says that `needed` is.
     pub(super) fn non_empty_list<T: PartialEq, E: Display>(
         &mut self,

@@ -331,6 +331,36 @@ fn the_environment_overrides_the_file() {
 }
 
 #[test]
+fn there_may_be_one_key_encryption_key_or_several() {
+    let files = |configuration: &str, variables: &[(&str, &str)]| {
+        let loaded = Files::new(configuration).load(variables).expect("good settings");
+        loaded.config.keys.encryption_key_files
+    };
+    const VARIABLE: &str = "KEYWHEEL_KEYS__ENCRYPTION_KEY_FILE";
+
+    assert_eq!(files("[keys]\nencryption_key_file = \"a,b\"", &[]), [Path::new("a,b")]);
+    assert_eq!(files("[keys]\nencryption_key_file = [\"b\", \"a\"]", &[]), [Path::new("b"), Path::new("a")]);
+    assert_eq!(files("", &[(VARIABLE, "a,b")]), [Path::new("a,b")]);
+    assert_eq!(files("", &[(VARIABLE, "[\"b\", \"a\"]")]), [Path::new("b"), Path::new("a")]);
+}
+
+#[test]
+fn key_encryption_keys_that_name_no_file_are_refused() {
+    for (value, start) in [
+        ("\"\"", "expected a path, found an empty string"),
+        ("[]", "a file is needed, found an empty array"),
+        ("[\"a\", \"a\"]", "\"a\" is listed twice"),
+        ("[\"a\", \"\"]", "expected a path, found an empty string"),
+        ("5", "expected an array of strings, found an integer"),
+    ] {
+        let problems = problems(&format!("[keys]\nencryption_key_file = {value}"));
+
+        assert_eq!(problems.len(), 1, "{value}: {problems:?}");
+        assert!(problems[0].contains(&format!("keys.encryption_key_file: {start}")), "{value}: {problems:?}");
+    }
+}
+
+#[test]
 fn whole_tables_can_be_set_by_the_environment() {
     let client = format!("[{{ id = 'billing', secret = '{SECRET}' }}]");
 

@@ -91,6 +91,7 @@ impl From<&KeyChange> for Entry {
             KeyChange::Revoke { kid, revoked_at, reason } => {
                 ("key.revoked", kid, json!({ "revoked_at": revoked_at, "reason": reason }))
             }
+            KeyChange::Rewrap { kid, under, .. } => ("key.rewrapped", kid, json!({ "under": under })),
             KeyChange::DestroyPrivate { kid } => ("key.private_destroyed", kid, json!({})),
             KeyChange::Delete { kid } => ("key.forgotten", kid, json!({})),
         };

@@ -82,6 +82,17 @@ pub enum KeyChange {
         /// Why, in the operator's words.
         reason: Option<String>,
     },
+    /// Seal the private half under another key-encryption key, unless it has been changed or destroyed meanwhile.
+    Rewrap {
+        /// Which key.
+        kid: String,
+        /// As it is sealed now.
+        from: Vec<u8>,
+        /// As it is to be.
+        to: Vec<u8>,
+        /// The id of the key-encryption key that seals it then.
+        under: String,
+    },
     /// Forget the private half.
     DestroyPrivate {
         /// Which key.
@@ -140,12 +151,10 @@ impl Store {
         }
         self.record(&mut transaction, entries, by).await?;
         self.commit(transaction, DOING).await?;
-        let is_sqlite = matches!(self.backend, Backend::Sqlite);
-        if is_sqlite
-            && changes
-                .iter()
-                .any(|change| matches!(change, KeyChange::DestroyPrivate { .. } | KeyChange::Delete { .. }))
-        {
+        let forgets = |change: &KeyChange| {
+            matches!(change, KeyChange::DestroyPrivate { .. } | KeyChange::Rewrap { .. } | KeyChange::Delete { .. })
+        };
+        if matches!(self.backend, Backend::Sqlite) && changes.iter().any(forgets) {
             // Until the log is folded in and cut, an old page with the private half may still stand in it.
             self.writer
                 .execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -211,6 +220,12 @@ async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) 
         .bind(kid.as_str())
         .bind(revoked_at.as_unix())
         .bind(reason.as_deref()),
+        KeyChange::Rewrap { kid, from, to, .. } => {
+            sqlx::query("UPDATE signing_keys SET sealed_private = $3 WHERE kid = $1 AND sealed_private = $2")
+                .bind(kid.as_str())
+                .bind(from.as_slice())
+                .bind(to.as_slice())
+        }
         KeyChange::DestroyPrivate { kid } => {
             sqlx::query("UPDATE signing_keys SET sealed_private = NULL WHERE kid = $1 AND sealed_private IS NOT NULL")
                 .bind(kid.as_str())
