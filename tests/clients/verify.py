@@ -1,6 +1,6 @@
 """Verifies tokens with the PyPI package `pyjwt`, as a service in Python would.
 
-python verify.py MAX_AGE_SECONDS
+python verify.py MAX_AGE_SECONDS LEEWAY_SECONDS
 Reads lines of JSON {token, issuer, audience, jwks_uri}, answers each with a line of JSON {ok, error}.
 """
 
@@ -9,7 +9,7 @@ import sys
 
 import jwt
 
-max_age = float(sys.argv[1])
+max_age, leeway = map(float, sys.argv[1:])
 clients = {}
 
 for line in sys.stdin:
@@ -26,6 +26,7 @@ for line in sys.stdin:
             algorithms=["ES256", "RS256", "PS256", "EdDSA"],
             issuer=request["issuer"],
             audience=request["audience"],
+            leeway=leeway,
             options={"require": ["exp", "iat", "iss", "aud", "sub"]},
         )
         answer = {"ok": True, "error": None}

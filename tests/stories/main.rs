@@ -5,6 +5,8 @@ mod emergency;
 mod harness;
 mod hostile;
 mod refusals;
+mod replicas;
 mod restart;
 mod rotation;
+mod soak;
 mod wire;

@@ -35,17 +35,17 @@ struct Pipes {
 }
 
 impl JwtClient {
-    /// PyPI `pyjwt`, whose `PyJWKClient` keeps a key set for `max_age`.
-    pub(crate) fn pyjwt(max_age: Duration) -> Self {
+    /// PyPI `pyjwt`, whose `PyJWKClient` keeps a key set for `max_age`; times are compared with `leeway`.
+    pub(crate) fn pyjwt(max_age: Duration, leeway: Duration) -> Self {
         let mut command = Command::new(client_folder().join("python/bin/python"));
-        command.arg(program("verify.py")).arg(max_age.as_secs_f64().to_string());
+        command.arg(program("verify.py")).args(seconds([max_age, leeway]));
         Self::start("pyjwt", command)
     }
 
-    /// npm `jose`, whose `createRemoteJWKSet` keeps a key set for `max_age`.
-    pub(crate) fn jose(max_age: Duration) -> Self {
+    /// npm `jose`, whose `createRemoteJWKSet` keeps a key set for `max_age`; times are compared with `leeway`.
+    pub(crate) fn jose(max_age: Duration, leeway: Duration) -> Self {
         let mut command = Command::new("node");
-        command.arg(program("verify.mjs")).arg(client_folder().join("node")).arg(max_age.as_secs_f64().to_string());
+        command.arg(program("verify.mjs")).arg(client_folder().join("node")).args(seconds([max_age, leeway]));
         Self::start("npm jose", command)
     }
 
@@ -80,6 +80,10 @@ impl JwtClient {
         let answers = BufReader::new(child.stdout.take().expect("stdout is a pipe")).lines();
         Self { name, pipes: Mutex::new(Pipes { questions, answers }), _child: child }
     }
+}
+
+fn seconds(durations: [Duration; 2]) -> [String; 2] {
+    durations.map(|duration| duration.as_secs_f64().to_string())
 }
 
 /// Where `cargo xtask test` puts the clients' libraries.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -54,17 +54,29 @@ pub(crate) struct Issuer {
     folder: TempDir,
     pub(crate) listen: SocketAddr,
     pub(crate) metrics: SocketAddr,
+    /// How far the server's clock is ahead, in seconds.
+    clock_ahead: f64,
 }
 
 impl Issuer {
     pub(crate) fn new(settings: Settings) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let [listen, metrics] = free_addresses();
-        let issuer = Self { folder, listen, metrics };
+        let issuer = Self { folder, listen, metrics, clock_ahead: 0.0 };
         // 32 bytes in base64. Its strength does not matter here; that it is the same key at every start does.
         fs::write(issuer.path("kek"), "a2V5d2hlZWwgc3RvcmllcywgMzIgYnl0ZXMgbG9uZyE=\n").expect("writing the key");
         issuer.configure(settings);
         issuer
+    }
+
+    /// One of several servers that share `database` and speak as the issuer `url`. Its clock is `clock_ahead` seconds ahead;
+    /// commands run by the right one.
+    pub(crate) fn replica(settings: Settings, url: &str, database: &str, clock_ahead: f64) -> Self {
+        let replica = Self { clock_ahead, ..Self::new(settings) };
+        replica.edit_config(&format!("issuer = \"{}\"", replica.url()), &format!("issuer = \"{url}\""));
+        let own = format!("sqlite://{}/keywheel.db", replica.folder.path().display());
+        replica.edit_config(&own, database);
+        replica
     }
 
     /// Writes the configuration anew.
@@ -98,21 +110,30 @@ impl Issuer {
     /// Starts `keywheel serve` and waits until it is ready.
     pub(crate) async fn serve(&self) -> Running {
         let mut running = self.start();
-        let ready = format!("http://{}/readyz", self.metrics);
         eventually("the server is ready", START, async || {
-            if let Some(status) = running.child.try_wait().expect("asking for the process") {
+            if let Some(status) = running.has_ended() {
                 panic!("the server ended at its start with {status}:\n{}", running.log());
             }
-            get(&ready).await.ok().filter(|reply| reply.status == 200)
+            self.readiness().await.filter(|reply| reply.status == 200)
         })
         .await;
         running
+    }
+
+    /// What `/readyz` answers, if anything does.
+    pub(crate) async fn readiness(&self) -> Option<Reply> {
+        get(&format!("http://{}/readyz", self.metrics)).await.ok()
     }
 
     /// Starts `keywheel serve` and does not wait.
     pub(crate) fn start(&self) -> Running {
         let mut command = program();
         command.arg("serve").arg("--config").arg(self.config_file());
+        if self.clock_ahead != 0.0 {
+            command.env("LD_PRELOAD", faketime()).env("FAKETIME", format!("{:+}s", self.clock_ahead));
+            // Timers go by the monotonic clock, which nobody sets wrong.
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         Running::start(command, self.folder.path())
     }
 
@@ -209,6 +230,11 @@ impl Running {
         self.ended().await;
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("asking for the process")
+    }
+
     /// Waits for it to end by itself.
     pub(crate) async fn ended(&mut self) -> Exit {
         let status = tokio::time::timeout(COMMAND, self.child.wait()).await;
@@ -293,6 +319,14 @@ pub(crate) fn program() -> Command {
         }
     }
     command
+}
+
+/// The library of Debian's package `libfaketime`, below the folder of this machine's architecture.
+fn faketime() -> PathBuf {
+    let folders = Path::new("/usr/lib").read_dir().expect("reading /usr/lib");
+    let libraries = folders.filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")));
+    let mut installed = libraries.filter(|library| library.is_file());
+    installed.next().expect("libfaketime is missing; `cargo xtask test` installs it")
 }
 
 /// The folder that cargo builds into.

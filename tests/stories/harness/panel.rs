@@ -39,17 +39,23 @@ impl Panel {
 
     /// `max_age` has to be the issuer's `jwks_max_age`: two of the verifiers do not read it from the response.
     pub(crate) fn new(issuer: &Issuer, max_age: Duration) -> Self {
-        let policy = Policy::access_token(issuer.url(), Settings::AUDIENCE);
-        let policy = policy.with_leeway(Duration::ZERO).expect("a leeway within bounds");
+        Self::with_leeway(&issuer.url(), max_age, Duration::ZERO)
+    }
+
+    /// A panel that compares the times of tokens with `leeway`, for an issuer whose clocks are wrong.
+    pub(crate) fn with_leeway(issuer: &str, max_age: Duration, leeway: Duration) -> Self {
+        let jwks_uri = format!("{issuer}/.well-known/jwks.json");
+        let policy = Policy::access_token(issuer, Settings::AUDIENCE);
+        let policy = policy.with_leeway(leeway).expect("a leeway within bounds");
         let limits = Limits { freshness_floor: Duration::ZERO, cooldown: NO_REFETCH, ..Limits::default() };
         let ours = Verifier::builder(policy.clone()).limits(limits).build().expect("a verifier");
         Self {
-            issuer: issuer.url(),
-            jwks_uri: issuer.jwks_uri(),
+            issuer: issuer.to_owned(),
             ours,
-            strict: StrictCache { uri: issuer.jwks_uri(), policy, cached: Mutex::new(None) },
-            pyjwt: JwtClient::pyjwt(max_age),
-            jose: JwtClient::jose(max_age),
+            strict: StrictCache { uri: jwks_uri.clone(), policy, cached: Mutex::new(None) },
+            pyjwt: JwtClient::pyjwt(max_age, leeway),
+            jose: JwtClient::jose(max_age, leeway),
+            jwks_uri,
         }
     }
 
