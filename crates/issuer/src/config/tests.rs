@@ -258,6 +258,17 @@ fn an_unsafe_rotation_is_refused_with_its_numbers_at_the_line_of_the_setting() {
 }
 
 #[test]
+fn a_rotation_waits_for_fetchers_when_told_and_not_past_the_next() {
+    let hold = |text: &str| load(text).config.keys.hold_for_coverage;
+
+    assert_eq!(hold(""), Duration::ZERO);
+    assert_eq!(hold("[keys]\nhold_for_coverage = \"6h\"\n"), Duration::from_secs(6 * 3600));
+    let problems = problems("[keys]\nrotate_every = \"10d\"\nhold_for_coverage = \"11d\"\n");
+    assert_starts(&problems, &["keywheel.toml:3:1: keys.hold_for_coverage: "]);
+    assert!(problems[0].contains("11d") && problems[0].contains("10d"), "{problems:?}");
+}
+
+#[test]
 #[cfg(debug_assertions)]
 fn an_unsafe_rotation_is_for_tests_on_loopback_only() {
     const SWITCH: (&str, &str) = ("KEYWHEEL_INSECURE_TEST_UNSAFE_POLICY", "true");

@@ -262,3 +262,6 @@ const LONGEST_PERIOD: Duration = Duration::from_secs(2 * 86_400);
 const STEPS: u32 = 12;
 /// More names in one sentence help nobody.
 const MOST_NAMED: usize = 10;
+
+#[cfg(test)]
+mod tests;

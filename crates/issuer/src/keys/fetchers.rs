@@ -249,3 +249,6 @@ const SHARD_CAPACITY: usize = 128;
 const MOST_SAVED_AT_ONCE: usize = 256;
 /// Longer than anybody is waited for.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(8 * 86_400);
+
+#[cfg(test)]
+mod tests;
