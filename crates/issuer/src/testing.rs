@@ -71,6 +71,19 @@ impl Home {
         Config::load(Some(&file), std::iter::empty()).expect("a good configuration").config
     }
 
+    /// [`Self::config`] with some words exchanged.
+    pub(crate) fn config_with(&self, keys: &str, exchanged: &[(&str, &str)]) -> Config {
+        drop(self.config(keys));
+        let mut text = std::fs::read_to_string(self.path().join("keywheel.toml")).expect("read");
+        for (old, new) in exchanged {
+            assert!(text.contains(old), "{old}");
+            text = text.replace(old, new);
+        }
+        let file = self.path().join("exchanged.toml");
+        std::fs::write(&file, &text).expect("written");
+        Config::load(Some(&file), std::iter::empty()).expect("a good configuration").config
+    }
+
     pub(crate) fn edges(&self) -> Edges {
         Edges { clock: Arc::clone(&self.clock) as _, ..Edges::system() }
     }

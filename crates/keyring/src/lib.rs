@@ -37,6 +37,7 @@ mod acts;
 mod duration;
 mod plan;
 mod policy;
+mod promise;
 mod ring;
 mod schedule;
 mod slots;
@@ -48,6 +49,7 @@ pub use acts::{BringForwardError, BroughtForward, How, MayStumble, Revocation, R
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use plan::Step;
 pub use policy::{RotateEvery, RotationPolicy, RotationSettings, Violation};
+pub use promise::AgesInUse;
 pub use ring::{KeyRecord, Keyring, Phase};
 pub use schedule::{Event, EventKind};
 pub use slots::{CronError, Slots};

@@ -4,9 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywheel_jose::{Algorithm, Timestamp};
-use keywheel_keyring::{
-    BringForwardError, BroughtForward, How, KeyRecord, Keyring, Revocation, RevokeError, RotationPolicy, Step,
-};
+use keywheel_keyring::{BringForwardError, BroughtForward, How, KeyRecord, Keyring, Revocation, RevokeError, Step};
 use zeroize::Zeroizing;
 
 use crate::app::Ring;
@@ -74,12 +72,11 @@ pub enum OpsError {
 /// [`OpsError::BringForward`] when a ring has no key to rotate to; nothing changes for any of the rings then.
 pub async fn rotate(
     ring: &Ring,
-    policy: &RotationPolicy,
     algorithms: &[Algorithm],
     how: How,
     now: impl Fn() -> Timestamp,
 ) -> Result<Vec<BroughtForward>, OpsError> {
-    let rotations = preview_rotation(ring, policy, algorithms, how, &now).await?;
+    let rotations = preview_rotation(ring, algorithms, how, &now).await?;
     let now = now();
     let steps = rotations.iter().flat_map(|rotation| rotation.steps.clone()).collect();
     let changes = ring.keys.with_ring(|rows| changes(rows, steps, &mut Vec::new(), &ring.kek, now))?;
@@ -94,12 +91,12 @@ pub async fn rotate(
 /// [`OpsError::BringForward`].
 pub async fn preview_rotation(
     ring: &Ring,
-    policy: &RotationPolicy,
     algorithms: &[Algorithm],
     how: How,
     now: impl Fn() -> Timestamp,
 ) -> Result<Vec<BroughtForward>, OpsError> {
     ring.rotator.tick().await?;
+    let policy = &ring.rotator.policy_in_force().await?;
     let now = now();
     let preview = ring.keys.with_ring(|rows| {
         let each = algorithms.iter().map(|&alg| match rows.bring_forward(alg, policy, now, how) {
@@ -125,7 +122,7 @@ pub async fn revoke(
     reason: Option<&str>,
     now: impl Fn() -> Timestamp,
 ) -> Result<Revocation, OpsError> {
-    let policy = &config.keys.rotation;
+    let policy = &ring.rotator.policy_in_force().await?;
     for _ in 0..MAX_TRIES {
         let rows = read(ring).await?;
         let mut made = Vec::new();
@@ -177,7 +174,7 @@ pub async fn import_key(
             return Err(OpsError::KnownKey(kid));
         }
         let at = now();
-        let step = rows.append(&config.keys.rotation, alg, at);
+        let step = rows.append(&ring.rotator.policy_in_force().await?, alg, at);
         let mut changes = changes(&rows, vec![step], &mut made, &ring.kek, at)?;
         let (mut publish_at, mut sign_from) = (at, at);
         for change in &mut changes {

@@ -72,8 +72,7 @@ async fn a_rotation_is_brought_forward_only_as_far_as_is_safe() {
     home.clock.advance(10);
     let config = home.config(ES256);
 
-    let rotated =
-        ops::rotate(&ring, &config.keys.rotation, &[Algorithm::ES256], How::Safe, || now(&home)).await.expect("done");
+    let rotated = ops::rotate(&ring, &[Algorithm::ES256], How::Safe, || now(&home)).await.expect("done");
 
     let standby = rows(&ring).await.key(&rotated[0].kid).expect("the standby").clone();
     assert_eq!(standby.sign_from, rotated[0].to);
@@ -86,10 +85,9 @@ async fn a_rotation_is_brought_forward_only_as_far_as_is_safe() {
 async fn a_rotation_that_cannot_be_sooner_stays_as_it_is() {
     let home = Home::new();
     let ring = ring(&home).await;
-    let config = home.config(ES256);
     let rotate = async || {
         let now = || now(&home);
-        ops::rotate(&ring, &config.keys.rotation, &[Algorithm::ES256], How::Safe, now).await.expect("done")
+        ops::rotate(&ring, &[Algorithm::ES256], How::Safe, now).await.expect("done")
     };
 
     let first = rotate().await;
@@ -99,14 +97,34 @@ async fn a_rotation_that_cannot_be_sooner_stays_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_key_is_announced_for_as_long_as_sets_of_an_older_policy_may_be_cached() {
+    let home = Home::new();
+    let every = (r#"rotate_every = "60s""#, r#"rotate_every = "80s""#);
+    let ages = |max_age, announce| [every, (r#"jwks_max_age = "5s""#, max_age), (r#"announce = "30s""#, announce)];
+    let long = home.config_with(ES256, &ages(r#"jwks_max_age = "60s""#, r#"announce = "70s""#));
+    let before = Ring::open(&long, &home.edges(), WhenMissing::Create).await.expect("a ring");
+    before.rotator.tick().await.expect("a visit");
+    home.clock.advance(60);
+    // Lowered together. Who fetched a moment ago keeps the set for a minute yet.
+    let short = home.config_with(ES256, &ages(r#"jwks_max_age = "5s""#, r#"announce = "12s""#));
+    let after = Ring::open(&short, &home.edges(), WhenMissing::Refuse).await.expect("a ring");
+    let standby = rows(&after).await.keys().last().expect("a standby").kid.clone();
+
+    ops::revoke(&after, &short, &standby, None, || now(&home)).await.expect("revoked");
+
+    let rows = rows(&after).await;
+    let newest = rows.keys().last().expect("a new standby");
+    let announced = newest.sign_from.duration_since(newest.publish_at).as_secs();
+    assert!(announced >= 60 + 1 + 2 + 2, "announced for {announced} s");
+}
+
+#[tokio::test]
 async fn a_rotation_at_once_says_what_it_may_break() {
     let home = Home::new();
     let ring = ring(&home).await;
     home.clock.advance(10);
-    let config = home.config(ES256);
 
-    let rotated =
-        ops::rotate(&ring, &config.keys.rotation, &[Algorithm::ES256], How::Now, || now(&home)).await.expect("done");
+    let rotated = ops::rotate(&ring, &[Algorithm::ES256], How::Now, || now(&home)).await.expect("done");
 
     assert!(rotated[0].may_stumble.is_some());
     let signer = rows(&ring).await.signer(Algorithm::ES256, now(&home)).expect("a signer").kid.clone();

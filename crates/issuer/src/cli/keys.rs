@@ -70,6 +70,16 @@ pub(super) enum Keys {
     },
     /// Print the public keys that are published now, as a JWKS
     Export,
+    /// Say that the database was restored from a backup that `keywheel backup` did not make, before a server starts
+    ///
+    /// Goes through the keys at once: one that verifiers may have dropped since signs no more. Tells which keys have to be
+    /// revoked again if they were revoked after the backup. A file that `keywheel backup` wrote needs no word: the first
+    /// start does the same.
+    Restored {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Seal every private key under the first of keys.encryption_key_file, while the server runs
     Rewrap {
         /// Print JSON
@@ -93,6 +103,7 @@ impl Keys {
             Self::Revoke { kid, reason, json } => revoke(session, &ring, &kid, reason.as_deref(), json).await,
             Self::Import { file, alg, json } => import(session, &ring, &file, alg, json).await,
             Self::Export => export(session, &ring),
+            Self::Restored { json } => restored(session, &ring, json).await,
             Self::Rewrap { json } => rewrap(session, &ring, json).await,
         };
         ring.store.close().await;
@@ -280,13 +291,13 @@ async fn rotate(
     let how = if at_once { How::Now } else { How::Safe };
     let now = || session.edges.clock.now();
     if at_once && !yes {
-        let preview = ops::preview_rotation(ring, &keys.rotation, &algorithms, how, now).await?;
+        let preview = ops::preview_rotation(ring, &algorithms, how, now).await?;
         for rotation in &preview {
             warn_of_stumbling(rotation);
         }
         confirm("Rotate now?")?;
     }
-    let rotations = ops::rotate(ring, &keys.rotation, &algorithms, how, now).await?;
+    let rotations = ops::rotate(ring, &algorithms, how, now).await?;
     if json {
         let rotations: Vec<_> = rotations
             .iter()
@@ -401,6 +412,17 @@ async fn import(
     Ok(print(&table.render())?)
 }
 
+async fn restored(session: &Session, ring: &Ring, json: bool) -> Result<(), Failure> {
+    ring.store.mark_restored(&session.by()).await?;
+    // The log tells people what is done.
+    let settlement = ring.rotator.settle_restored().await?;
+    ring.rotator.tick().await?;
+    if json {
+        return Ok(print_json(&json!(settlement))?);
+    }
+    Ok(())
+}
+
 async fn rewrap(session: &Session, ring: &Ring, json: bool) -> Result<(), Failure> {
     let rewrapped = ops::rewrap(ring, || session.edges.clock.now()).await?;
     let under = ring.kek.sealing_id();
@@ -419,4 +441,74 @@ fn export(session: &Session, ring: &Ring) -> Result<(), Failure> {
     });
     let document = document.map_err(|error| Failure::failed(error.to_string()))?;
     Ok(print(&format!("{document}\n"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::coverage::Fetcher;
+    use crate::testing::{Home, START};
+
+    /// The standby of a new issuer, with these fetchers: the last keeps a set without it.
+    async fn standby(home: &Home, names: &[&str]) -> (KeyRecord, Vec<Fetcher>) {
+        let app = home.open().await;
+        app.rotator().tick().await.expect("a visit");
+        let now = app.clock.now();
+        let key = app.keys.with_ring(|ring| next_key(ring, Algorithm::ES256, now).cloned()).expect("a standby");
+        let fetcher = |(index, name): (usize, &&str)| Fetcher {
+            name: (*name).to_owned(),
+            first_seen: Timestamp::from_unix(START - 4 * 3_600),
+            last_seen: Timestamp::from_unix(START - 3 * 3_600 * i64::from(index + 1 == names.len())),
+            fetches: 3,
+            newest: app.keys.with_ring(|ring| {
+                let published = ring.published(&[], now);
+                let without = if index + 1 == names.len() { 1 } else { published.len() };
+                crate::keys::coverage::NewestKeys::of(&published[..without])
+            }),
+        };
+        (key, names.iter().enumerate().map(fetcher).collect())
+    }
+
+    #[tokio::test]
+    async fn the_schedule_says_who_lacks_the_next_key_and_what_waits_for_them() {
+        let home = Home::new();
+        let (key, mut fetchers) = standby(&home, &["billing", "orders", "payments-7"]).await;
+        let (policy, now) = (home.config("").keys.rotation, Timestamp::from_unix(START));
+        // Once an hour, three hours ago.
+        fetchers[2].first_seen = Timestamp::from_unix(START - 5 * 3_600);
+        let planned = key.sign_from;
+        let held = HeldKey { kid: key.kid.clone(), planned, held_until: planned };
+        let waiting = Waiting { coverage: Coverage::of(&key, &fetchers, &policy, now), held: Some(&held), key };
+
+        assert_eq!(
+            waiting.sentence(now),
+            format!(
+                "ES256: 2 of 3 regular fetchers hold the next key; missing: payments-7 (last seen 3h ago); \
+                 held until {planned}, planned {planned}"
+            )
+        );
+        assert_eq!(
+            waiting.facts(),
+            json!({
+                "regular": 3,
+                "holding": 2,
+                "missing": [{ "name": "payments-7", "last_seen": START - 3 * 3_600 }],
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn the_schedule_says_that_all_have_the_key_or_nobody_is_known() {
+        let home = Home::new();
+        let (key, mut fetchers) = standby(&home, &["billing", "orders", "gone"]).await;
+        let (policy, now) = (home.config("").keys.rotation, Timestamp::from_unix(START));
+        fetchers.truncate(2);
+        let say = |fetchers: &[Fetcher]| {
+            let coverage = Coverage::of(&key, fetchers, &policy, now);
+            Waiting { coverage, held: None, key: key.clone() }.sentence(now)
+        };
+
+        assert_eq!(say(&fetchers), "ES256: all 2 regular fetchers hold the next key");
+        assert_eq!(say(&[]), "ES256: nobody fetches the JWKS regularly, as far as is known");
+    }
 }

@@ -5,6 +5,7 @@
 //! standard input.
 
 mod audit;
+mod backup;
 mod check;
 mod clients;
 mod init;
@@ -60,6 +61,8 @@ enum Command {
     /// Tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Write a copy of the database to a file, while the server runs
+    Backup(backup::Backup),
     /// The record of who changed keys and clients
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -178,6 +181,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Keys(command) => command.run(&Session::open(config)?).await,
         Command::Clients(command) => command.run(&Session::open(config)?).await,
         Command::Token(command) => command.run(config).await,
+        Command::Backup(command) => command.run(&Session::open(config)?).await,
         Command::Audit(command) => command.run(&Session::open(config)?).await,
     }
 }

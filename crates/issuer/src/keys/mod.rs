@@ -10,6 +10,7 @@ pub(crate) mod example;
 pub mod fetchers;
 mod jwks;
 pub mod material;
+pub mod restore;
 pub mod rotator;
 pub mod seal;
 

@@ -10,20 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_jose::{Algorithm, Timestamp};
-use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy, Step};
+use keywheel_keyring::{AgesInUse, KeyRecord, Keyring, RotationPolicy, Step};
+use serde_json::json;
 use tokio::sync::{Mutex, Notify};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tracing::{error, info, warn};
 
 use super::coverage::{self, HeldKey};
 use super::material::{MaterialError, PrivateKey};
+use super::restore::{self, Settlement};
 use super::seal::{KeyEncryptionKeys, SealError};
 use super::{Keys, LoadError};
 use crate::chain;
 use crate::edges::{Author, Clock, Edges};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
-use crate::storage::{By, Generations, KeyChange, KeysApplied, NewKey, Store, StoreError};
+use crate::storage::{By, Generations, KeyChange, KeysApplied, NewKey, Restored, Store, StoreError};
 
 /// Why a visit failed. The keys in force stay in force.
 #[derive(Debug, thiserror::Error)]
@@ -115,10 +117,13 @@ impl Rotator {
     /// [`RotationError`].
     pub async fn prepare(&self) -> Result<(), RotationError> {
         self.generations().await?;
+        self.settle_restored().await?;
+        // Told before the first set is handed out, so that every replica announces keys for long enough.
+        let policy = self.policy_in_force().await?;
         for _ in 0..MAX_ROUNDS {
             let now = self.clock.now();
             let ring = self.reload().await?;
-            let due = ring.plan(&self.policy, self.keys.algorithms(), now);
+            let due = ring.plan(&policy, self.keys.algorithms(), now);
             let promises = due.iter().any(|step| matches!(step, Step::Raise { .. } | Step::Postpone { .. }));
             if !promises && self.keys.ready(now).is_ok() {
                 return Ok(());
@@ -135,6 +140,7 @@ impl Rotator {
     /// # Errors
     /// [`RotationError`]; what was stored before stays, and the next visit goes on from there.
     pub async fn tick(&self) -> Result<(), RotationError> {
+        self.settle_restored().await?;
         for _ in 0..MAX_ROUNDS {
             if self.round().await? == Round::AtRest {
                 self.hold_for_coverage().await?;
@@ -151,9 +157,10 @@ impl Rotator {
     /// [`RotationError`]; nothing of this round is stored then.
     pub async fn round(&self) -> Result<Round, RotationError> {
         let _one_at_a_time = self.visiting.lock().await;
+        let policy = self.policy_in_force().await?;
         let ring = self.reload().await?;
         let algorithms = self.keys.algorithms();
-        let steps = ring.plan(&self.policy, algorithms, self.clock.now());
+        let steps = ring.plan(&policy, algorithms, self.clock.now());
         if steps.is_empty() {
             return Ok(Round::AtRest);
         }
@@ -167,7 +174,7 @@ impl Rotator {
         // may have moved dates meanwhile.
         let ring = if made.is_empty() { ring } else { self.reload().await? };
         let now = self.clock.now();
-        let steps = ring.plan(&self.policy, algorithms, now);
+        let steps = ring.plan(&policy, algorithms, now);
         let changes = changes(&ring, steps, &mut made, &self.kek, now)?;
         match self.store.change_keys(&changes, &By::new(&self.author, now)).await? {
             KeysApplied::Raced => info!("another process made the next key first"),
@@ -187,14 +194,14 @@ impl Rotator {
         if self.hold.is_zero() {
             return Ok(());
         }
-        let now = self.clock.now();
+        let policy = self.policy_in_force().await?;
         let held = self.store.load_held_keys().await?;
-        if self.keys.with_ring(|ring| coverage::holdable(ring, &held, &self.policy, now).is_empty()) {
+        let now = self.clock.now();
+        if self.keys.with_ring(|ring| coverage::holdable(ring, &held, &policy, now).is_empty()) {
             return Ok(());
         }
         let fetchers = self.store.load_fetchers().await?;
-        let holds =
-            self.keys.with_ring(|ring| coverage::due_holds(ring, &fetchers, &held, &self.policy, self.hold, now));
+        let holds = self.keys.with_ring(|ring| coverage::due_holds(ring, &fetchers, &held, &policy, self.hold, now));
         for hold in &holds {
             if self.store.hold_key(hold, &By::new(&self.author, now)).await? == KeysApplied::Raced {
                 continue;
@@ -211,6 +218,58 @@ impl Rotator {
             self.reload().await?;
         }
         Ok(())
+    }
+
+    /// The policy that keys are announced by: the configured one, with an announcement that covers every set which any
+    /// replica has handed out and may still be cached.
+    ///
+    /// # Errors
+    /// [`RotationError::Store`].
+    pub async fn policy_in_force(&self) -> Result<RotationPolicy, RotationError> {
+        loop {
+            let known = self.store.load_ages().await?;
+            let renewed = AgesInUse::renewed(known, &self.policy, self.clock.now());
+            if known == Some(renewed) || self.store.renew_ages(known, renewed).await? {
+                let ages = known.map_or(renewed.ages, |known| known.ages.max(renewed.ages));
+                return Ok(self.policy.honouring(ages));
+            }
+        }
+    }
+
+    /// Goes through the keys of a database that was restored from a backup, before anything is signed with them;
+    /// `None` when it was not, or another process was first. What was done is told in the log and the audit log.
+    ///
+    /// # Errors
+    /// [`RotationError`]; nothing is stored then.
+    pub async fn settle_restored(&self) -> Result<Option<Settlement>, RotationError> {
+        let _one_at_a_time = self.visiting.lock().await;
+        for _ in 0..MAX_ROUNDS {
+            let Some(Restored { backup_at }) = self.store.restored().await? else { return Ok(None) };
+            let stored = self.store.load_keys().await?;
+            let ring = Keyring::new(stored.into_iter().map(|key| key.record).collect());
+            let algorithms = self.keys.algorithms();
+            let mut made = Vec::new();
+            for step in restore::settle(&ring, &self.policy, algorithms, self.clock.now()).1 {
+                if let Step::Create { alg, .. } = step {
+                    made.push(PrivateKey::generate_in_background(alg, self.rsa_bits).await?);
+                }
+            }
+            // Making a key takes time; what it was made for may be needed for another ring now.
+            let now = self.clock.now();
+            let (rings, steps) = restore::settle(&ring, &self.policy, algorithms, now);
+            if steps.len() > made.len() {
+                continue;
+            }
+            let changes = changes(&ring, steps, &mut made, &self.kek, now)?;
+            let settlement = Settlement { backup_at, rings, usable: restore::usable(&ring, now) };
+            let by = By::new(&self.author, now);
+            if self.store.settle_restored(&changes, json!(settlement), &by).await? == KeysApplied::Done {
+                settlement.tell();
+                changes.iter().for_each(|change| self.log(change));
+                return Ok(Some(settlement));
+            }
+        }
+        Err(RotationError::Restless)
     }
 
     /// Reads the rows and puts them in force, and changes nothing.

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use keywheel_jose::{Algorithm, PublicJwk, Timestamp};
-use keywheel_keyring::KeyRecord;
+use keywheel_keyring::{AgesInUse, KeyRecord};
 use sqlx::Executor as _;
 
-use super::{AuditVerdict, By, ClientInsert, Generations, KeyChange, KeysApplied, NewKey, Store, WhenMissing};
+use super::{
+    AuditVerdict, BackupError, By, ClientInsert, Generations, KeyChange, KeysApplied, NewKey, Restored, Store,
+    WhenMissing,
+};
 use crate::clients::{Client, ClientAuthMethod, Source};
 use crate::config::Database;
 use crate::edges::Author;
+use crate::keys::coverage::{Fetcher, HeldKey, Hold, Move};
 use crate::keys::material::PrivateKey;
 
 /// Where a test keeps its rows: dropped with it.
@@ -276,6 +280,19 @@ async fn a_client_gets_a_new_secret_and_goes(place: Place) {
     assert!(store.load_clients().await.expect("clients").is_empty());
 }
 
+async fn ages_in_use_are_stored_if_they_are_still_what_they_were(place: Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    let ages = |seconds, held_until| AgesInUse { ages: Duration::from_secs(seconds), held_until: at(held_until) };
+    let (first, mine, yours) = (ages(5, 100), ages(6, 200), ages(7, 300));
+
+    assert_eq!(one.load_ages().await.expect("answered"), None);
+    let (one_first, other_first) = tokio::join!(one.renew_ages(None, first), other.renew_ages(None, first));
+    assert_eq!([one_first.expect("answered"), other_first.expect("answered")].iter().filter(|done| **done).count(), 1);
+    assert!(one.renew_ages(Some(first), mine).await.expect("answered"));
+    assert!(!other.renew_ages(Some(first), yours).await.expect("answered"));
+    assert_eq!(other.load_ages().await.expect("answered"), Some(mine));
+}
+
 async fn every_change_is_counted(place: Place) {
     let store = place.open().await;
     let generations = async || store.look().await.expect("a look").generations;
@@ -476,6 +493,161 @@ async fn a_log_made_anew_or_cut_off_is_found_by_what_was_noted_elsewhere(place: 
     assert!(matches!(made_anew, AuditVerdict::Broken { serial: 3, .. }), "{made_anew:?}");
 }
 
+fn fetcher(name: &str, (first_seen, last_seen): (i64, i64), fetches: i64, newest: i64) -> Fetcher {
+    let newest = serde_json::from_str(&format!("{{\"ES256\":{newest}}}")).expect("newest keys");
+    Fetcher { name: name.to_owned(), first_seen: at(first_seen), last_seen: at(last_seen), fetches, newest }
+}
+
+async fn what_is_known_of_fetchers_adds_up(place: Place) {
+    let store = place.open().await;
+
+    for seen in [fetcher("a", (20, 30), 2, 7), fetcher("a", (10, 40), 3, 8), fetcher("a", (15, 35), 1, 5)] {
+        store.save_fetchers(&[seen], at(0)).await.expect("stored");
+    }
+
+    assert_eq!(store.load_fetchers().await.expect("rows"), [fetcher("a", (10, 40), 6, 8)]);
+    let quiet = store.look().await.expect("a look").generations;
+    assert_eq!(quiet, Generations { keys: 0, clients: 0 }, "nobody has to look because of it");
+}
+
+async fn replicas_store_the_same_fetchers_at_once(place: Place) {
+    let stores = [place.open().await, place.open().await];
+    let seen: Vec<_> = (0..40).map(|number| fetcher(&format!("f{number:02}"), (1, 2), 1, 1)).collect();
+
+    for _ in 0..5 {
+        let (one, other) = tokio::join!(stores[0].save_fetchers(&seen, at(0)), stores[1].save_fetchers(&seen, at(0)));
+        one.and(other).expect("both stored");
+    }
+
+    let rows = stores[0].load_fetchers().await.expect("rows");
+    assert_eq!(rows.iter().map(|row| row.fetches).collect::<Vec<_>>(), [10; 40]);
+}
+
+async fn fetchers_are_bounded_and_forgotten(place: Place) {
+    let store = place.open().await;
+    let old = [fetcher("regular", (1, 10), 3, 1), fetcher("gone", (1, 4), 100, 1)];
+    let storm: Vec<_> = (0..1_100).map(|number| fetcher(&format!("invented-{number}"), (20, 20), 1, 1)).collect();
+
+    store.save_fetchers(&old, at(0)).await.expect("stored");
+    store.save_fetchers(&storm, at(5)).await.expect("stored");
+
+    let kept: Vec<_> = store.load_fetchers().await.expect("rows").into_iter().map(|row| row.name).collect();
+    assert!((999..=1_000).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.contains(&"regular".to_owned()) && !kept.contains(&"gone".to_owned()));
+}
+
+fn hold(key: &KeyRecord, from: i64, until: i64) -> Hold {
+    let (kid, planned) = (key.kid.clone(), at(300));
+    let moves = vec![Move { kid: kid.clone(), from: at(from), to: at(until) }];
+    let key = HeldKey { kid, planned, held_until: at(until) };
+    Hold { key, alg: Algorithm::ES256, moves, latest: at(1_000), missing: "payments-7".to_owned() }
+}
+
+async fn a_key_that_is_put_off_remembers_when_it_was_planned(place: Place) {
+    let store = place.open().await;
+    let record = stored(&store, 1).await;
+
+    for (from, until) in [(300, 350), (350, 400)] {
+        let held = store.hold_key(&hold(&record, from, until), &by()).await.expect("stored");
+        assert_eq!(held, KeysApplied::Done);
+    }
+
+    assert_eq!(only(&store).await.record.sign_from, at(400));
+    let expected = HeldKey { kid: record.kid, planned: at(300), held_until: at(400) };
+    assert_eq!(store.load_held_keys().await.expect("rows"), [expected]);
+    let told = store.load_audit(1).await.expect("an entry").remove(0);
+    assert_eq!(told.act, "key.held");
+    assert!(told.details.contains("payments-7"), "{}", told.details);
+    assert_eq!(store.look().await.expect("a look").generations.keys, 3);
+}
+
+async fn a_key_that_was_moved_or_revoked_meanwhile_is_not_put_off(place: Place) {
+    let store = place.open().await;
+    let record = stored(&store, 1).await;
+    let next = stored(&store, 2).await;
+    let mut together = hold(&record, 300, 350);
+    together.moves.push(Move { kid: next.kid.clone(), from: at(299), to: at(360) });
+    let revoke = KeyChange::Revoke { kid: next.kid.clone(), revoked_at: at(250), reason: None };
+    store.change_keys(&[revoke], &by()).await.expect("revoked");
+
+    for late in [hold(&record, 299, 350), hold(&next, 300, 350), together] {
+        assert_eq!(store.hold_key(&late, &by()).await.expect("an answer"), KeysApplied::Raced);
+    }
+
+    let starts = store.load_keys().await.expect("keys").into_iter().map(|key| key.record.sign_from);
+    assert_eq!(starts.collect::<Vec<_>>(), [at(300), at(300)], "all or nothing");
+    assert_eq!(store.load_held_keys().await.expect("rows"), []);
+}
+
+async fn of_two_processes_at_once_one_puts_a_key_off(place: Place) {
+    let stores = [place.open().await, place.open().await];
+    let record = stored(&stores[0], 1).await;
+    let (hold, by) = (hold(&record, 300, 350), by());
+
+    let (one, other) = tokio::join!(stores[0].hold_key(&hold, &by), stores[1].hold_key(&hold, &by));
+
+    let mut answers = [one.expect("an answer"), other.expect("an answer")];
+    answers.sort_by_key(|answer| *answer == KeysApplied::Raced);
+    assert_eq!(answers, [KeysApplied::Done, KeysApplied::Raced]);
+    assert_eq!(only(&stores[0]).await.record.sign_from, at(350));
+}
+
+async fn only_sqlite_is_copied_by_us(place: Place) {
+    let store = place.open().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("backup.db");
+
+    let result = store.backup(&file, &by()).await;
+
+    match place.database {
+        Database::Sqlite { .. } => result.expect("a copy"),
+        Database::Postgres(_) => {
+            let refusal = result.expect_err("it has its own tools");
+            assert!(matches!(refusal, BackupError::Postgres) && refusal.to_string().contains("pg_dump"));
+        }
+    }
+    assert_eq!(file.exists(), matches!(place.database, Database::Sqlite { .. }));
+}
+
+async fn a_restored_database_is_settled_once(place: Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    assert_eq!(one.restored().await.expect("a look"), None);
+    one.mark_restored(&by()).await.expect("marked");
+    assert_eq!(other.restored().await.expect("a look"), Some(Restored { backup_at: None }));
+
+    let by = by();
+    let (first, second) = ([insert(new_key(1))], [insert(new_key(2))]);
+    let details = || serde_json::json!({});
+    let (first, second) =
+        tokio::join!(one.settle_restored(&first, details(), &by), other.settle_restored(&second, details(), &by));
+
+    let mut results = [first.expect("answered"), second.expect("answered")];
+    results.sort_by_key(|result| *result == KeysApplied::Raced);
+    assert_eq!(results, [KeysApplied::Done, KeysApplied::Raced]);
+    assert_eq!(one.restored().await.expect("a look"), None);
+    assert_eq!(only(&one).await.record.alg, Algorithm::ES256);
+    let acts: Vec<_> = one.load_audit(9).await.expect("the log").into_iter().map(|row| row.act).collect();
+    assert_eq!(acts, ["database.marked_restored", "database.restored", "key.created"]);
+}
+
+async fn a_private_half_is_only_moved_as_it_was_read(place: Place) {
+    let store = place.open().await;
+    let kid = stored(&store, 1).await.kid;
+    let rewrap = |from: &[u8], to: &[u8]| KeyChange::Rewrap {
+        kid: kid.clone(),
+        from: from.to_vec(),
+        to: to.to_vec(),
+        under: "x".to_owned(),
+    };
+
+    store.change_keys(&[rewrap(&[9], &[8])], &by()).await.expect("it is another one");
+    assert_eq!(only(&store).await.sealed_private, Some(vec![1, 2, 0, 255]));
+    store.change_keys(&[rewrap(&[1, 2, 0, 255], &[8])], &by()).await.expect("moved");
+
+    assert_eq!(only(&store).await.sealed_private, Some(vec![8]));
+    assert_eq!(acts(&store).await.len(), 2);
+}
+
 macro_rules! on_both {
     ($($behaviour:ident),* $(,)?) => {
         mod sqlite {
@@ -499,13 +671,23 @@ on_both!(
     clients_are_stored_together_or_not_at_all,
     of_two_processes_at_once_one_adds_a_client,
     a_client_gets_a_new_secret_and_goes,
+    ages_in_use_are_stored_if_they_are_still_what_they_were,
     every_change_is_counted,
     another_process_is_told_of_a_change,
     many_that_start_together_make_the_schema_once,
     the_clock_of_the_database_is_told_where_it_is_another_machines,
+    only_sqlite_is_copied_by_us,
+    a_restored_database_is_settled_once,
+    a_private_half_is_only_moved_as_it_was_read,
     a_change_and_its_entry_are_one,
     the_log_of_many_writers_is_one_chain,
     the_audit_log_refuses_to_be_changed,
     tampering_with_the_audit_log_is_found,
     a_log_made_anew_or_cut_off_is_found_by_what_was_noted_elsewhere,
+    what_is_known_of_fetchers_adds_up,
+    replicas_store_the_same_fetchers_at_once,
+    fetchers_are_bounded_and_forgotten,
+    a_key_that_is_put_off_remembers_when_it_was_planned,
+    a_key_that_was_moved_or_revoked_meanwhile_is_not_put_off,
+    of_two_processes_at_once_one_puts_a_key_off,
 );

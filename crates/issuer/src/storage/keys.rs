@@ -166,7 +166,7 @@ impl Store {
 }
 
 /// Makes one change, and says of how many rows; none where another process was faster.
-async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) -> Result<u64, sqlx::Error> {
+pub(super) async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) -> Result<u64, sqlx::Error> {
     let query = match change {
         KeyChange::Insert(key) | KeyChange::Import(key) => {
             let record = &key.record;

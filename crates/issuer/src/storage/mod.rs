@@ -9,7 +9,9 @@
 //! what was acknowledged is there after a power cut. Deleted content is overwritten (`secure_delete`), because destroyed
 //! private keys must not linger in free pages.
 
+mod ages;
 mod audit;
+mod backup;
 mod changes;
 mod clients;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr, Transaction};
 
 pub use audit::{AuditRow, AuditVerdict, By, Known};
+pub use backup::{BackupError, Restored};
 pub use changes::Changes;
 pub use clients::ClientInsert;
 pub use keys::{KeyChange, KeysApplied, NewKey, StoredKey};
@@ -293,18 +296,21 @@ impl Store {
         subject: &'static str,
         doing: &'static str,
     ) -> Result<Transaction<'static, Any>, StoreError> {
-        let begin = match self.backend {
-            Backend::Sqlite => "BEGIN IMMEDIATE",
-            Backend::Postgres(_) => "BEGIN",
-        };
-        let begun = self.writer.begin_with(begin).await;
-        let mut transaction = begun.map_err(|source| self.read_error(doing, source))?;
+        let mut transaction = self.begin(doing).await?;
         sqlx::query("UPDATE generations SET generation = generation + 1 WHERE subject = $1")
             .bind(subject)
             .execute(&mut *transaction)
             .await
             .map_err(|source| self.read_error(doing, source))?;
         Ok(transaction)
+    }
+
+    async fn begin(&self, doing: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
+        let begin = match self.backend {
+            Backend::Sqlite => "BEGIN IMMEDIATE",
+            Backend::Postgres(_) => "BEGIN",
+        };
+        self.writer.begin_with(begin).await.map_err(|source| self.read_error(doing, source))
     }
 
     /// Ends a transition, and tells those who listen.
@@ -393,10 +399,11 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
 
 /// Version, name, and the text for SQLite and PostgreSQL, which differ in BLOB and BYTEA. Never edit one that has been
 /// released: checksums are compared.
-const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
     (1, "keys and clients", include_str!("migrations/sqlite-0001.sql"), include_str!("migrations/postgres-0001.sql")),
     (2, "audit", include_str!("migrations/sqlite-0002.sql"), include_str!("migrations/postgres-0002.sql")),
     (3, "fetchers", include_str!("migrations/sqlite-0003.sql"), include_str!("migrations/postgres-0003.sql")),
+    (4, "ages in use", include_str!("migrations/sqlite-0004.sql"), include_str!("migrations/postgres-0004.sql")),
 ];
 
 /// How long an answer may take before the database counts as out of reach.

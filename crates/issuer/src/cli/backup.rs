@@ -1,0 +1,34 @@
+//! `keywheel backup`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::note;
+use super::{Failure, Session};
+use crate::storage::{BackupError, Store, WhenMissing};
+
+/// Write a copy of the database to a file, while the server runs
+///
+/// To restore it, stop the server, remove the database with its -wal and -shm files, and put the copy in its place. It
+/// says of itself that it is a backup: the first start goes through its keys and tells what it did. The key-encryption
+/// key is not in it.
+#[derive(Args)]
+pub(super) struct Backup {
+    /// The file, which must not exist
+    file: PathBuf,
+}
+
+impl Backup {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let store = Store::open(&session.config.storage.database, WhenMissing::Refuse).await?;
+        let result = store.backup(&self.file, &session.by()).await;
+        store.close().await;
+        result.map_err(|error| match error {
+            BackupError::Postgres | BackupError::Exists(_) => Failure::usage(error.to_string()),
+            other => Failure::failed(crate::chain(&other)),
+        })?;
+        note(format_args!("wrote {}; keep a copy of the key-encryption key too, but elsewhere", self.file.display()));
+        Ok(())
+    }
+}
