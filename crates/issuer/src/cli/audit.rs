@@ -94,3 +94,43 @@ async fn verify(store: &Store, known: Option<&Known>, json: bool) -> Result<(), 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+    use sqlx::{Connection as _, Executor as _};
+
+    use super::*;
+    use crate::testing::Home;
+
+    #[tokio::test]
+    async fn a_broken_log_ends_with_1_and_names_the_entry() {
+        let home = Home::new();
+        drop(home.open().await);
+        let session = Session { config: home.config(""), edges: home.edges() };
+        let verify = async || Audit::Verify { known: None, json: false }.run(&session).await;
+        verify().await.expect("nobody has touched it");
+
+        let file = SqliteConnectOptions::new().filename(home.path().join("keywheel.db"));
+        let mut database = SqliteConnection::connect_with(&file).await.expect("opened");
+        for statement in ["DROP TRIGGER audit_is_never_changed", "UPDATE audit SET actor = 'nobody' WHERE serial = 1"] {
+            database.execute(statement).await.expect("done");
+        }
+        database.close().await.expect("closed");
+        let failure = verify().await.expect_err("it was altered");
+
+        assert_eq!((failure.code, failure.message.as_str()), (1, "the audit log is broken at entry 1: it was altered"));
+    }
+
+    #[test]
+    fn a_noted_entry_is_read_as_it_is_printed() {
+        let text = format!("17:{}", "6f".repeat(32));
+
+        assert_eq!(text.parse::<Known>().map(|known| known.to_string()), Ok(text));
+        for text in
+            ["", "17", "17:6f", ":6f", "0:6f", &format!("x:{}", "6f".repeat(32)), &format!("1:{}", "é".repeat(32))]
+        {
+            assert!(text.parse::<Known>().is_err(), "{text}");
+        }
+    }
+}

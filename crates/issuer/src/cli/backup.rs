@@ -32,3 +32,22 @@ impl Backup {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Home;
+
+    #[tokio::test]
+    async fn a_file_that_is_there_and_a_database_that_is_not_are_refused() {
+        let home = Home::new();
+        let session = Session { config: home.config(""), edges: home.edges() };
+        let file = home.path().join("backup.db");
+        let back_up = async || Backup { file: file.clone() }.run(&session).await.map_err(|failure| failure.code);
+
+        assert_eq!(back_up().await, Err(1), "there is no database");
+        drop(home.open().await);
+        assert_eq!(back_up().await, Ok(()));
+        assert_eq!(back_up().await, Err(2), "the file is there");
+    }
+}
