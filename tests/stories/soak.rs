@@ -19,10 +19,12 @@ use crate::harness::{
 };
 
 const SKEW: f64 = 2.0;
-/// How far the replicas' clocks are ahead. No two of them differ by more than `clock_skew`.
-const CLOCKS: [f64; 3] = [1.4, -0.5, 0.0];
+/// How far the replicas' clocks are ahead of the database's and the verifiers': as far as a replica calls itself ready.
+const CLOCKS: [f64; 3] = [1.9, -1.9, 0.0];
 /// `2 × poll`
 const CONVERGENCE: f64 = 2.0;
+/// A key appears when the clock behind says so, once its row is known.
+const LONGEST_CONVERGENCE: f64 = CONVERGENCE + 2.0 * SKEW;
 const CLIENTS: [(&str, (&str, &str)); 2] = [
     ("ES256", ("modern", "a-secret-of-the-modern-service-0123456789")),
     ("EdDSA", ("latest", "a-secret-of-the-latest-service-0123456789")),
@@ -65,7 +67,7 @@ async fn no_valid_token_is_refused_whatever_fails() {
     let outside: Vec<_> = outside.map(|ServerError { status, path, .. }| format!("{status} for {path}")).collect();
     assert_eq!(outside, [] as [String; 0], "server errors outside the outage\n{table}");
     assert!(report.most_keys <= report.most_keys_allowed, "too many keys\n{table}");
-    assert!(report.worst_convergence() <= CONVERGENCE + SKEW, "a replica lacked a key for too long\n{table}");
+    assert!(report.worst_convergence() <= LONGEST_CONVERGENCE, "a replica lacked a key for too long\n{table}");
     // That it has shown something.
     let least_rotations = (plan.seconds / plan.rotate_every as f64) as usize - 2;
     assert!(CLIENTS.iter().all(|(alg, _)| report.rotations(alg) >= least_rotations), "too few rotations\n{table}");
@@ -243,7 +245,7 @@ impl Report {
             ("kills", self.kills.to_string()),
             ("outages", format!("{}, {away:.1} s in all", self.outages.len())),
             ("5xx", format!("{} outside an outage, {} in one", outside.len(), declared.len())),
-            ("convergence", format!("{:.2} s at worst, {} s allowed", self.worst_convergence(), CONVERGENCE + SKEW)),
+            ("convergence", format!("{:.2} s at worst, {} s allowed", self.worst_convergence(), LONGEST_CONVERGENCE)),
             ("keys in a ring", format!("{} at most, {} allowed", self.most_keys, self.most_keys_allowed)),
         ];
         let mut table = String::from("soak\n");
