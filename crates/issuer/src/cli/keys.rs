@@ -225,6 +225,7 @@ impl Waiting<'_> {
         let Coverage { regular, missing } = &self.coverage;
         let mut text = match (regular, missing.len()) {
             (0, _) => format!("{}: nobody fetches the JWKS regularly, as far as is known", self.key.alg),
+            (1, 0) => format!("{}: the one regular fetcher holds the next key", self.key.alg),
             (_, 0) => format!("{}: all {regular} regular fetchers hold the next key", self.key.alg),
             _ => format!(
                 "{}: {} of {regular} regular fetchers hold the next key; missing: {}",
@@ -509,6 +510,7 @@ mod tests {
         };
 
         assert_eq!(say(&fetchers), "ES256: all 2 regular fetchers hold the next key");
+        assert_eq!(say(&fetchers[..1]), "ES256: the one regular fetcher holds the next key");
         assert_eq!(say(&[]), "ES256: nobody fetches the JWKS regularly, as far as is known");
     }
 }
