@@ -648,6 +648,42 @@ async fn a_private_half_is_only_moved_as_it_was_read(place: Place) {
     assert_eq!(acts(&store).await.len(), 2);
 }
 
+/// Rows as large as those of RSA keys, so that pages are split and joined while they come and go.
+#[tokio::test]
+async fn no_piece_of_a_destroyed_private_half_stays_in_a_file_of_sqlite() {
+    let place = Place::sqlite().await;
+    let store = place.open().await;
+    let folder = place._folder.as_ref().expect("a folder").path();
+    let mut secrets = Vec::new();
+    for serial in 1..=60 {
+        let mut key = new_key(serial);
+        key.sealed_private = (0..100 + serial as usize * 7).flat_map(|_| random()).collect();
+        secrets.push((key.record.kid.clone(), key.sealed_private.clone()));
+        store.change_keys(&[insert(key)], &by()).await.expect("stored");
+    }
+    // Neither in the order they came nor in that of their pages.
+    secrets.sort();
+
+    for (number, (kid, secret)) in secrets.iter().enumerate() {
+        let change = match number % 3 {
+            0 => KeyChange::Delete { kid: kid.clone() },
+            1 => KeyChange::DestroyPrivate { kid: kid.clone() },
+            _ => KeyChange::Rewrap { kid: kid.clone(), from: secret.clone(), to: vec![7; 1_500], under: String::new() },
+        };
+        store.change_keys(&[change], &by()).await.expect("gone");
+        if number % 10 != 9 {
+            continue;
+        }
+
+        let files = std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+        let bytes: Vec<u8> = files.flat_map(|file| std::fs::read(file).expect("read")).collect();
+        let seen: std::collections::HashSet<&[u8]> = bytes.windows(16).collect();
+        let piece_of = |secret: &[u8]| secret.windows(16).any(|piece| seen.contains(piece));
+        assert!(!secrets[..=number].iter().any(|(_, secret)| piece_of(secret)), "{number}: a piece is left");
+        assert!(secrets[number + 1..].iter().all(|(_, secret)| piece_of(secret)), "{number}: the others are seen");
+    }
+}
+
 macro_rules! on_both {
     ($($behaviour:ident),* $(,)?) => {
         mod sqlite {

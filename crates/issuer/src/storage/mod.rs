@@ -7,7 +7,8 @@
 //! On SQLite there is a single writer connection, whose transactions begin with `BEGIN IMMEDIATE` (a deferred one that
 //! upgrades fails at once when another process writes), and a few readers. Commits are durable (`synchronous = FULL`):
 //! what was acknowledged is there after a power cut. Deleted content is overwritten (`secure_delete`), because destroyed
-//! private keys must not linger in free pages.
+//! private keys must not linger in free pages. PostgreSQL cannot be asked to: there the sealed form lingers until the table
+//! is vacuumed and its own write-ahead log is recycled.
 
 mod ages;
 mod audit;
