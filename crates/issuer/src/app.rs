@@ -265,8 +265,8 @@ impl App {
         self.metrics.fetchers_regular.set(i64::try_from(regular).unwrap_or(i64::MAX));
         self.keys.with_ring(|ring| {
             for &alg in &self.config.keys.algorithms {
-                let Some(next) = next_key(ring, alg, now) else { continue };
-                let holding = Coverage::of(next, &fetchers, policy, now).holding();
+                let next = next_key(ring, alg, now);
+                let holding = next.map_or(0, |next| Coverage::of(next, &fetchers, policy, now).holding());
                 let gauge = self.metrics.fetchers_holding_next.get_or_create(&alg.into());
                 gauge.set(i64::try_from(holding).unwrap_or(i64::MAX));
             }

@@ -178,7 +178,7 @@ fn lead(policy: &RotationPolicy) -> Duration {
     policy.replica_convergence() + policy.clock_skew()
 }
 
-/// The standbys about to sign whose start can still be moved in time.
+/// The standbys about to sign whose start can still be moved in time, each with when it was planned to sign.
 ///
 /// Only those that keep to the timetable: one that an operator or an emergency has brought forward is left alone, and so
 /// is one in a ring that nothing else signs for.

@@ -62,9 +62,9 @@ enum Who<'a> {
 struct Network(IpAddr);
 
 /// Changes on their way to the database.
-pub struct Unsaved {
+struct Unsaved {
     /// To be added to the rows: each with only the fetches since the last time.
-    pub fetchers: Vec<Fetcher>,
+    fetchers: Vec<Fetcher>,
     keys: Vec<u64>,
 }
 
