@@ -204,6 +204,31 @@ fn make_kek(home: &Home, file: &str) {
 }
 
 #[tokio::test]
+async fn an_emergency_leaves_its_record() {
+    let home = Home::new();
+    let ring = ring(&home).await;
+    home.clock.advance(10);
+    let config = home.config(ES256);
+
+    let rotated = ops::rotate(&ring, &[Algorithm::ES256], How::Now, || now(&home)).await.expect("done");
+    let kid = rotated[0].kid.clone();
+    ops::revoke(&ring, &config, &kid, Some("stolen"), || now(&home)).await.expect("revoked");
+
+    let log = ring.store.load_audit(100).await.expect("the log");
+    let told = |act| {
+        let entry = log.iter().find(|row| row.act == act && row.subject == kid).expect("an entry");
+        (entry.at, entry.actor.as_str(), entry.details.as_str())
+    };
+    let author = home.edges().author;
+    let (at, actor, details) = told("key.brought_forward");
+    assert_eq!((at, actor), (now(&home), author.actor()));
+    assert!(details.contains(&format!(r#""sign_from":{}"#, now(&home).as_unix())), "{details}");
+    let (at, actor, details) = told("key.revoked");
+    assert_eq!((at, actor), (now(&home), author.actor()));
+    assert!(details.contains(r#""reason":"stolen""#), "{details}");
+}
+
+#[tokio::test]
 async fn rewrapping_exchanges_the_key_encryption_key_beside_a_running_server() {
     let home = Home::new();
     let server = ring(&home).await;

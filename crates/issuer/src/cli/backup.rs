@@ -8,11 +8,6 @@ use super::output::note;
 use super::{Failure, Session};
 use crate::storage::{BackupError, Store, WhenMissing};
 
-/// Write a copy of the database to a file, while the server runs
-///
-/// To restore it, stop the server, remove the database with its -wal and -shm files, and put the copy in its place. It
-/// says of itself that it is a backup: the first start goes through its keys and tells what it did. The key-encryption
-/// key is not in it.
 #[derive(Args)]
 pub(super) struct Backup {
     /// The file, which must not exist

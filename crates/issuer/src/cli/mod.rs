@@ -62,6 +62,10 @@ enum Command {
     #[command(subcommand)]
     Token(token::Token),
     /// Write a copy of the database to a file, while the server runs
+    ///
+    /// To restore it, stop the server, remove the database with its -wal and -shm files, and put the copy in its place.
+    /// It says of itself that it is a backup: the first start goes through its keys and tells what it did. The
+    /// key-encryption key is not in it.
     Backup(backup::Backup),
     /// The record of who changed keys and clients
     #[command(subcommand)]
