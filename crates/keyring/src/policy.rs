@@ -100,6 +100,8 @@ pub struct RotationPolicy {
     poll: Duration,
     max_staleness: Duration,
     max_token_ttl: Duration,
+    /// False only where a test wants to see what the inequalities are for: nothing is mended then.
+    pub(crate) is_safe: bool,
 }
 
 impl RotationPolicy {
@@ -139,6 +141,7 @@ impl RotationPolicy {
             poll: settings.poll,
             max_staleness,
             max_token_ttl: settings.max_token_ttl,
+            is_safe: true,
         }
     }
 
@@ -152,7 +155,11 @@ impl RotationPolicy {
     pub fn insecure_new(mut settings: RotationSettings) -> Result<Self, Vec<Violation>> {
         let mut violations = mend_ranges(&mut settings);
         let (_, slots) = read_slots(&settings.rotate, &mut violations);
-        if violations.is_empty() { Ok(Self::unchecked(settings, slots)) } else { Err(violations) }
+        if violations.is_empty() {
+            Ok(Self { is_safe: false, ..Self::unchecked(settings, slots) })
+        } else {
+            Err(violations)
+        }
     }
 
     /// The same policy with a longer announcement, which is always safe.

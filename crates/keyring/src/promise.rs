@@ -49,6 +49,9 @@ impl RotationPolicy {
     /// This policy with an `announce` that covers the `ages` in use as well (inequality 1).
     #[must_use]
     pub fn honouring(&self, ages: Duration) -> Self {
+        if !self.is_safe {
+            return self.clone();
+        }
         let least = ages + self.replica_convergence() + self.clock_skew();
         self.clone().with_announce(self.announce().max(least))
     }
