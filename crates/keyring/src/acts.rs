@@ -161,9 +161,10 @@ impl Keyring {
         how: How,
     ) -> Result<BroughtForward, BringForwardError> {
         let standby = self.upcoming(alg, now).next().ok_or(BringForwardError::NoStandby { alg })?;
-        let announced = standby.publish_at.min(now) + policy.announce();
+        let announced = announced(policy, standby, now);
         let to = match how {
-            How::Safe => announced.max(now + policy.max_staleness() + policy.clock_skew()),
+            // The new date is stored a poll from now at the latest.
+            How::Safe => announced.max(now + policy.poll() + policy.max_staleness() + policy.clock_skew()),
             How::Now => now,
         };
         if to >= standby.sign_from {
@@ -204,7 +205,7 @@ impl Keyring {
         let at = emergency_start(policy, self.ring(alg), now);
         let mut upcoming = self.upcoming(alg, now);
         let Some(standby) = upcoming.next() else {
-            return (WhoSigns::Replacement, may_stumble(now, now + policy.announce()));
+            return (WhoSigns::Replacement, may_stumble(now, now + policy.poll() + policy.announce()));
         };
         steps.push(Step::BringForward {
             kid: standby.kid.clone(),
@@ -214,7 +215,7 @@ impl Keyring {
         if let Some(next) = upcoming.next().filter(|next| next.publish_at > now) {
             steps.push(Step::PublishEarlier { kid: next.kid.clone(), publish_at: now });
         }
-        let announced = standby.publish_at.min(now) + policy.announce();
+        let announced = announced(policy, standby, now);
         (WhoSigns::Standby { kid: standby.kid.clone() }, may_stumble(now, announced))
     }
 
@@ -222,6 +223,11 @@ impl Keyring {
     fn upcoming(&self, alg: Algorithm, now: Timestamp) -> impl Iterator<Item = &KeyRecord> {
         self.ring(alg).iter().filter(move |key| !key.is_revoked() && key.sign_from > now)
     }
+}
+
+/// When the announcement of a key has run its course: it may have been stored a poll after it was to be published.
+fn announced(policy: &RotationPolicy, key: &KeyRecord, now: Timestamp) -> Timestamp {
+    key.publish_at.min(now) + policy.poll() + policy.announce()
 }
 
 fn may_stumble(signs_from: Timestamp, announced: Timestamp) -> Option<MayStumble> {
@@ -244,7 +250,7 @@ mod tests {
         Timestamp::from_unix(seconds)
     }
 
-    /// Hourly rotations announced for ten minutes; skew 30 s, staleness at most 9 min 30 s.
+    /// Hourly rotations announced for ten minutes; skew 30 s, staleness at most 9 min 30 s, a poll every 15 s.
     fn policy() -> RotationPolicy {
         RotationPolicy::new(RotationSettings {
             rotate: RotateEvery::Interval(Duration::from_secs(3_600)),
@@ -303,7 +309,7 @@ mod tests {
     fn a_standby_announced_too_briefly_is_said_to_make_verifiers_stumble() {
         let revocation = ring().revoke("a", &policy(), at(NOW + 100)).expect("it signs");
 
-        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 600)));
+        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 15 + 600)));
     }
 
     #[test]
@@ -324,7 +330,7 @@ mod tests {
         let revocation = keyring.revoke("a", &policy(), now).expect("it signs");
 
         assert_eq!(revocation.signs_next, WhoSigns::Replacement);
-        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 700)));
+        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 100 + 15 + 600)));
         let after = applied(&keyring, &revocation.steps);
         assert!(after.signer(ES256, now).is_none());
         let replaced = applied(&after, &after.plan(&policy(), &[ES256], now));
@@ -372,9 +378,9 @@ mod tests {
 
         let brought = ring().bring_forward(ES256, &policy(), at(now), How::Safe).expect("it is early");
 
-        assert_eq!((brought.from, brought.to), (at(NOW + HOUR), at(now + 570 + 30)));
+        assert_eq!((brought.from, brought.to), (at(NOW + HOUR), at(now + 15 + 570 + 30)));
         assert_eq!(brought.may_stumble, None);
-        assert_eq!(signer(&applied(&ring(), &brought.steps), now + 600), Some("b"));
+        assert_eq!(signer(&applied(&ring(), &brought.steps), now + 615), Some("b"));
     }
 
     #[test]
@@ -385,7 +391,7 @@ mod tests {
         let brought =
             Keyring::new(keys).bring_forward(ES256, &policy(), at(NOW + 500), How::Safe).expect("it is early");
 
-        assert_eq!(brought.to, at(NOW + 1_100));
+        assert_eq!(brought.to, at(NOW + 500 + 15 + 600));
     }
 
     #[test]
@@ -395,7 +401,7 @@ mod tests {
         let brought = ring().bring_forward(ES256, &policy(), at(now), How::Now).expect("it is early");
 
         assert_eq!(brought.to, at(now));
-        assert_eq!(brought.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 600)));
+        assert_eq!(brought.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 15 + 600)));
         let after = applied(&ring(), &brought.steps);
         let old = after.key("a").expect("a row");
         assert_eq!(after.remove_at(old), Some(at(now + 600 + 570 + 30 + 90)));

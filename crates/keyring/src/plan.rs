@@ -11,13 +11,12 @@ use crate::ring::{KeyRecord, Keyring, Phase};
 /// A removed key's row stays this long at least, so that a verifier's complaint about its `kid` can still be explained.
 const LEAST_MEMORY: Duration = Duration::from_secs(3_600);
 
-const SECOND: Duration = Duration::from_secs(1);
-
 /// One change to the rows.
 ///
-/// `Create` is decided by the unique `(alg, serial)`: the loser reads the winner's row. Every other step is applied
-/// only while what it changes still is what it was planned from; otherwise another replica or an operator was faster,
-/// and the next plan starts from what they wrote. One plan may publish a key earlier, postpone and raise it.
+/// The steps of a plan are stored in one transaction. `Create` is decided by the unique `(alg, serial)`: the loser rolls
+/// everything back and reads the winner's row. Dates only come forward and promises only grow, whoever else wrote; a
+/// date is postponed only while it is what it was planned from. One plan may publish a key earlier, postpone and raise
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Generate a key and insert its row.
@@ -126,7 +125,8 @@ impl Keyring {
     /// - A ring that signed and has nothing left to sign with gets its standby, or a new key, at once: nothing else can
     ///   sign.
     /// - The successor of a key is created [`prepare_ahead`](RotationPolicy::prepare_ahead) before that key starts to
-    ///   sign, and published when it does. Late, it is announced from `now`, and the rotation slips.
+    ///   sign, and published when it does. Late, it is published from `now` and announced from a poll later, by when it
+    ///   is stored, and the rotation slips.
     pub fn plan(&self, policy: &RotationPolicy, algorithms: &[Algorithm], now: Timestamp) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut planned: Vec<Algorithm> = Vec::new();
@@ -146,7 +146,7 @@ impl Keyring {
         let serial = self.ring(alg).last().map_or(1, |key| key.serial + 1);
         let last = self.ring(alg).iter().rev().find(|key| !key.is_revoked());
         let key = match last {
-            Some(last) => successor(policy, serial, last.sign_from, now),
+            Some(last) => successor(policy, serial, last.sign_from, now, self.stored_by(policy, now)),
             None => self.first(policy, alg, serial, now),
         };
         create(policy, alg, &key, "an operator brought it")
@@ -197,7 +197,7 @@ impl Keyring {
         while let Some(last) = live.last()
             && last.sign_from - policy.prepare_ahead() <= now
         {
-            let key = successor(policy, next_serial, last.sign_from, now);
+            let key = successor(policy, next_serial, last.sign_from, now, self.stored_by(policy, now));
             steps.push(create(policy, alg, &key, "the ring needs a standby"));
             next_serial += 1;
             live.push(key);
@@ -217,12 +217,18 @@ impl Keyring {
         let (publish_at, sign_from) = if self.keys().is_empty() {
             (now - policy.clock_skew(), now - policy.clock_skew())
         } else if self.ring(alg).is_empty() {
-            (now, now + policy.announce())
+            (now, self.stored_by(policy, now) + policy.announce())
         } else {
             let at = emergency_start(policy, self.ring(alg), now);
             (at, at)
         };
         Planned { kid: None, serial, publish_at, sign_from }
+    }
+
+    /// When a new key is in the database at the latest, by the planner's clock: a poll later, or else the planner
+    /// postpones it. The first rows of an issuer are no concern: nobody answers before they are there.
+    fn stored_by(&self, policy: &RotationPolicy, now: Timestamp) -> Timestamp {
+        if self.keys().is_empty() { now } else { now + policy.poll() }
     }
 
     /// Raises promises, destroys private halves and drops rows, whatever the configuration says about the ring.
@@ -250,8 +256,9 @@ impl Keyring {
                     clock_skew: key.clock_skew.max(policy.clock_skew()),
                 });
             }
-            // A second more: whoever read the clock just before the change may still be about to sign.
-            let outlived = self.superseded_at(key).is_some_and(|at| at + key.clock_skew + SECOND <= now);
+            // A poll more: whoever read the clock just before the change may still be about to sign, and the rows that
+            // this plan is made from may lack a revocation by which the key signs on.
+            let outlived = self.superseded_at(key).is_some_and(|at| at + key.clock_skew + policy.poll() <= now);
             if key.has_private && (outlived || phase == Phase::Revoked) {
                 steps.push(Step::DestroyPrivate { kid: key.kid.clone() });
             }
@@ -289,9 +296,19 @@ pub(crate) fn emergency_start(policy: &RotationPolicy, ring: &[KeyRecord], now: 
 }
 
 /// Published when its predecessor starts to sign, or now where that is past.
-fn successor(policy: &RotationPolicy, serial: i64, predecessor: Timestamp, now: Timestamp) -> Planned {
+///
+/// Its announcement runs from when it is `stored_by` at the latest: a replica that read the rows just before answers
+/// without it for as long as any other.
+fn successor(
+    policy: &RotationPolicy,
+    serial: i64,
+    predecessor: Timestamp,
+    now: Timestamp,
+    stored_by: Timestamp,
+) -> Planned {
     let publish_at = predecessor.max(now);
-    Planned { kid: None, serial, publish_at, sign_from: policy.next_sign_from(predecessor, publish_at) }
+    let sign_from = policy.next_sign_from(predecessor, publish_at.max(stored_by));
+    Planned { kid: None, serial, publish_at, sign_from }
 }
 
 fn create(policy: &RotationPolicy, alg: Algorithm, key: &Planned, why: &'static str) -> Step {
@@ -423,7 +440,7 @@ mod tests {
     fn a_late_standby_is_announced_in_full_and_the_rotation_slips() {
         let late = NOW + 2 * HOUR - 100;
 
-        assert_eq!(created(&plan(&steady(), late)), [(3, late, late + 600)]);
+        assert_eq!(created(&plan(&steady(), late)), [(3, late, late + 15 + 600)]);
     }
 
     #[test]
@@ -447,7 +464,7 @@ mod tests {
         let [Step::Create { alg: RS256, serial: 1, publish_at, sign_from, .. }] = steps[..] else {
             panic!("one key expected: {steps:?}")
         };
-        assert_eq!((publish_at, sign_from), (at(NOW), at(NOW + 600)));
+        assert_eq!((publish_at, sign_from), (at(NOW), at(NOW + 15 + 600)));
     }
 
     #[test]
@@ -537,8 +554,8 @@ mod tests {
         let handover = NOW + HOUR;
         let ring = Keyring::new([steady().keys(), &[key("c", 3, handover, handover + HOUR)]].concat());
 
-        assert_eq!(plan(&ring, handover + 30), []);
-        assert_eq!(plan(&ring, handover + 31), [Step::DestroyPrivate { kid: "a".into() }]);
+        assert_eq!(plan(&ring, handover + 44), []);
+        assert_eq!(plan(&ring, handover + 45), [Step::DestroyPrivate { kid: "a".into() }]);
     }
 
     #[test]
