@@ -23,7 +23,10 @@
 //! with the database and stays within half of it keeps that promise. A verifier's clock may lag a replica's by twice
 //! `clock_skew`, and it may be lenient by `clock_skew` more, before it accepts a token whose key has been removed.
 //! Instants are whole seconds, and reading a clock drops the fraction: that counts as skew too. Clocks may step within
-//! these bounds.
+//! these bounds, so the age of a read is to be measured by a clock that does not step.
+//!
+//! A plan is stored within a poll of the read it was made from, and announcements of keys that are late run from then.
+//! Whoever stores one later postpones its keys by as much.
 //!
 //! # What a change of policy promises
 //! Promises in the rows only grow: a key that has not started to sign is postponed where the new `announce` is longer,
@@ -42,6 +45,8 @@ mod ring;
 mod schedule;
 mod slots;
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod simulation;
 

@@ -189,9 +189,10 @@ impl KeyRecord {
         self.revoked_at.is_some()
     }
 
-    /// Whether it takes over when its time comes, which a key does not that was revoked before.
+    /// Whether it takes over when its time comes, which a key does not that was revoked before. In that very instant it
+    /// signs already.
     pub(crate) fn took_over(&self) -> bool {
-        self.revoked_at.is_none_or(|at| at > self.sign_from)
+        self.revoked_at.is_none_or(|at| at >= self.sign_from)
     }
 
     /// How long it stays published after it was superseded, as promised by its row.
@@ -330,6 +331,8 @@ mod tests {
 /// Rows made by hand, for the tests of this crate.
 #[cfg(test)]
 pub(crate) mod testing {
+    use std::sync::LazyLock;
+
     use keywheel_jose::{Algorithm, PublicJwk, Timestamp};
 
     use super::{Duration, KeyRecord, Keyring};
@@ -337,10 +340,13 @@ pub(crate) mod testing {
 
     /// The key of RFC 8037, appendix A.2: the ring never looks inside.
     pub(crate) fn jwk() -> PublicJwk {
-        PublicJwk::from_json(&serde_json::json!({
-            "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
-        }))
-        .expect("a key of the RFC")
+        static JWK: LazyLock<PublicJwk> = LazyLock::new(|| {
+            PublicJwk::from_json(&serde_json::json!({
+                "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+            }))
+            .expect("a key of the RFC")
+        });
+        JWK.clone()
     }
 
     /// A row of the ES256 ring: lifetime 600 s, skew 30 s, its private half in place.
@@ -382,15 +388,19 @@ pub(crate) mod testing {
     }
 
     impl Step {
-        /// Whether what the step changes is still as its planner saw it.
+        /// Whether the database lets the step change `row`, when it was planned from `seen`: dates only come forward
+        /// and promises only grow, and what is postponed must still be where its planner saw it.
         pub(crate) fn still_applies(&self, seen: &KeyRecord, row: &KeyRecord) -> bool {
             match self {
-                Self::PublishEarlier { .. } => seen.publish_at == row.publish_at,
+                Self::PublishEarlier { publish_at, .. } => *publish_at < row.publish_at,
                 Self::Postpone { .. } => seen.sign_from == row.sign_from,
-                Self::BringForward { .. } => (seen.publish_at, seen.sign_from) == (row.publish_at, row.sign_from),
-                Self::Raise { .. } => (seen.max_ttl, seen.clock_skew) == (row.max_ttl, row.clock_skew),
+                Self::BringForward { publish_at, sign_from, .. } => {
+                    *publish_at < row.publish_at || *sign_from < row.sign_from
+                }
+                Self::Raise { max_ttl, clock_skew, .. } => *max_ttl > row.max_ttl || *clock_skew > row.clock_skew,
                 Self::Revoke { .. } => row.revoked_at.is_none(),
-                Self::Create { .. } | Self::DestroyPrivate { .. } | Self::Delete { .. } => true,
+                Self::DestroyPrivate { .. } => row.has_private,
+                Self::Create { .. } | Self::Delete { .. } => true,
             }
         }
     }
@@ -401,10 +411,14 @@ pub(crate) mod testing {
             match step {
                 Step::PublishEarlier { publish_at, .. } => self.publish_at = *publish_at,
                 Step::BringForward { publish_at, sign_from, .. } => {
-                    (self.publish_at, self.sign_from) = (*publish_at, *sign_from);
+                    self.publish_at = self.publish_at.min(*publish_at);
+                    self.sign_from = self.sign_from.min(*sign_from);
                 }
                 Step::Postpone { sign_from, .. } => self.sign_from = *sign_from,
-                Step::Raise { max_ttl, clock_skew, .. } => (self.max_ttl, self.clock_skew) = (*max_ttl, *clock_skew),
+                Step::Raise { max_ttl, clock_skew, .. } => {
+                    self.max_ttl = self.max_ttl.max(*max_ttl);
+                    self.clock_skew = self.clock_skew.max(*clock_skew);
+                }
                 Step::Revoke { revoked_at, .. } => self.revoked_at = Some(*revoked_at),
                 Step::DestroyPrivate { .. } => self.has_private = false,
                 Step::Create { .. } | Step::Delete { .. } => unreachable!("these change the list of rows"),

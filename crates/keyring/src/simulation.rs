@@ -360,7 +360,7 @@ impl History {
             }
             let kid = step.kid().expect("every other step names its key");
             let Some(index) = rows.iter().position(|row| row.kid == kid) else { continue };
-            if !view.key(kid).is_some_and(|seen| untouched(step, seen, &rows[index])) {
+            if !view.key(kid).is_some_and(|seen| step.still_applies(seen, &rows[index])) {
                 continue;
             }
             changed = true;
@@ -664,18 +664,6 @@ impl History {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether what the step changes is still as its planner saw it.
-fn untouched(step: &Step, seen: &KeyRecord, row: &KeyRecord) -> bool {
-    match step {
-        Step::PublishEarlier { .. } => seen.publish_at == row.publish_at,
-        Step::Postpone { .. } => seen.sign_from == row.sign_from,
-        Step::BringForward { .. } => (seen.publish_at, seen.sign_from) == (row.publish_at, row.sign_from),
-        Step::Raise { .. } => (seen.max_ttl, seen.clock_skew) == (row.max_ttl, row.clock_skew),
-        Step::Revoke { .. } => row.revoked_at.is_none(),
-        Step::Create { .. } | Step::DestroyPrivate { .. } | Step::Delete { .. } => true,
     }
 }
 
