@@ -25,7 +25,7 @@ use tracing::field::display;
 
 use crate::fetch::{Caching, FetchError, FetchKeys, Fetched};
 use crate::limits::Limits;
-use crate::schedule::{BACKOFF_WITHOUT_KEYS, SHORTEST_PAUSE, backoff, jitter, lifetimes, refresh_after};
+use crate::schedule::{BACKOFF_WITHOUT_KEYS, HeldFor, SHORTEST_PAUSE, backoff, jitter, lifetimes, refresh_after};
 use crate::text::excerpt;
 use crate::unknown_kids::UnknownKids;
 
@@ -368,8 +368,11 @@ impl Shared {
         let now = Instant::now();
         let held = self.held(now);
         if lane == Lane::Scheduled {
-            let trusted_for = held.as_ref().map(|held| held.trusted_until.saturating_duration_since(now));
-            state.refresh_at = now + backoff(state.failures, trusted_for, jitter());
+            let held_for = held.as_ref().map(|held| HeldFor {
+                fresh: held.fresh_until.saturating_duration_since(held.asked_at),
+                trusted: held.trusted_until.saturating_duration_since(now),
+            });
+            state.refresh_at = now + backoff(state.failures, held_for, jitter());
             state.failures = state.failures.saturating_add(1);
         }
         let error: &dyn Error = failure;

@@ -19,11 +19,21 @@ pub(crate) fn refresh_after(fresh: Duration, jitter: f64) -> Duration {
     fresh.mul_f64(REFRESH_FRACTION + REFRESH_SPREAD * (jitter * 2.0 - 1.0))
 }
 
+/// What is held while attempts fail.
+#[derive(Clone, Copy)]
+pub(crate) struct HeldFor {
+    /// How long the set was fresh when it was fetched.
+    pub(crate) fresh: Duration,
+    /// How long it is trusted yet.
+    pub(crate) trusted: Duration,
+}
+
 /// The pause after a failed attempt, of which `failures` went before: full jitter under a bound that doubles.
-pub(crate) fn backoff(failures: u32, trusted_for: Option<Duration>, jitter: f64) -> Duration {
-    let longest = match trusted_for {
-        // The last tries before the end of trust come closer together.
-        Some(trusted_for) => (trusted_for / 4).clamp(BACKOFF_FIRST, BACKOFF_LONGEST),
+pub(crate) fn backoff(failures: u32, held: Option<HeldFor>, jitter: f64) -> Duration {
+    let longest = match held {
+        // An issuer that asks for a fetch each second turns its keys as fast: once it is back, a set that has outlived
+        // its fresh time must not stay in use for much longer. And the last tries before the end of trust come closer.
+        Some(HeldFor { fresh, trusted }) => (trusted / 4).min(fresh).clamp(BACKOFF_FIRST, BACKOFF_LONGEST),
         None => BACKOFF_WITHOUT_KEYS,
     };
     let bound = BACKOFF_FIRST.saturating_mul(1 << failures.min(16)).min(longest);
@@ -48,7 +58,7 @@ pub(crate) const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 /// Full jitter: after the first failure up to this, doubled by each further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// While keys are held: a minute more or less does not matter to anybody.
+/// While keys are held that were to be fresh for longer: a minute more or less does not matter to anybody.
 const BACKOFF_LONGEST: Duration = Duration::from_secs(60);
 
 /// While none are held every request fails, so recovery must be quick.
@@ -64,6 +74,10 @@ mod tests {
 
     fn caching(max_age: Option<u64>, age: u64) -> Caching {
         Caching { max_age: max_age.map(seconds), age: seconds(age) }
+    }
+
+    fn held(fresh: u64, trusted: u64) -> Option<HeldFor> {
+        Some(HeldFor { fresh: seconds(fresh), trusted: seconds(trusted) })
     }
 
     #[test]
@@ -97,21 +111,27 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_minute_while_keys_are_held() {
-        let pauses: Vec<_> = (0..9).map(|failures| backoff(failures, Some(seconds(3600)), 1.0).as_secs()).collect();
+        let pauses: Vec<_> = (0..9).map(|failures| backoff(failures, held(3600, 3600), 1.0).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(backoff(u32::MAX, Some(seconds(3600)), 1.0), seconds(60));
+        assert_eq!(backoff(u32::MAX, held(3600, 3600), 1.0), seconds(60));
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_a_set_was_fresh() {
+        assert_eq!(backoff(8, held(5, 3600), 1.0), seconds(5));
+        assert_eq!(backoff(8, held(0, 3600), 1.0), seconds(1));
     }
 
     #[test]
     fn jitter_is_full_but_never_without_a_pause() {
-        assert_eq!(backoff(8, Some(seconds(3600)), 0.5), seconds(30));
-        assert_eq!(backoff(8, Some(seconds(3600)), 0.0), SHORTEST_PAUSE);
+        assert_eq!(backoff(8, held(3600, 3600), 0.5), seconds(30));
+        assert_eq!(backoff(8, held(3600, 3600), 0.0), SHORTEST_PAUSE);
     }
 
     #[test]
     fn tries_come_closer_as_trust_ends_and_stay_close_without_keys() {
-        assert_eq!(backoff(20, Some(seconds(100)), 1.0), seconds(25));
-        assert_eq!(backoff(20, Some(seconds(1)), 1.0), seconds(1));
+        assert_eq!(backoff(20, held(3600, 100), 1.0), seconds(25));
+        assert_eq!(backoff(20, held(3600, 1), 1.0), seconds(1));
         assert_eq!(backoff(20, None, 1.0), seconds(10));
     }
 
