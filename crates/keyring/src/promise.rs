@@ -39,7 +39,9 @@ impl AgesInUse {
             // Renewed at half time, so that it is written rarely.
             Some(stored) if ages == stored.ages && now + reach < stored.held_until => stored,
             // Never shortened, by whatever replica.
-            Some(stored) if ages == stored.ages => Self { held_until: renewed.held_until.max(stored.held_until), ..stored },
+            Some(stored) if ages == stored.ages => {
+                Self { held_until: renewed.held_until.max(stored.held_until), ..stored }
+            }
             _ => renewed,
         }
     }
