@@ -109,7 +109,12 @@ impl Ring {
         let kek = Arc::new(KeyEncryptionKeys::new(first, others));
         let metrics = Arc::new(Metrics::new());
         let policy = config.keys.rotation.clone();
-        let keys = Arc::new(Keys::empty(policy.clone(), config.keys.algorithms.clone(), Arc::clone(&metrics)));
+        let keys = Arc::new(Keys::empty(
+            policy.clone(),
+            config.keys.algorithms.clone(),
+            Arc::clone(&metrics),
+            Arc::clone(&edges.clock),
+        ));
         let rotator = Rotator::new(
             store.clone(),
             Arc::clone(&keys),
@@ -270,7 +275,7 @@ impl App {
                 let gauge = self.metrics.fetchers_holding_next.get_or_create(&alg.into());
                 gauge.set(i64::try_from(holding).unwrap_or(i64::MAX));
             }
-            self.metrics.render(ring, &self.config.keys.algorithms, every, self.keys.read_at(), now)
+            self.metrics.render(ring, &self.config.keys.algorithms, every, self.keys.read_age(), now)
         })
     }
 }

@@ -4,8 +4,8 @@
 //! waiting for it. Key generation is the one exception for randomness: the generators of `p256`, `rsa` and
 //! `aws-lc-rs` draw from the operating system themselves (`keys/material.rs`).
 
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keywheel_jose::Timestamp;
 
@@ -13,6 +13,9 @@ use keywheel_jose::Timestamp;
 pub trait Clock: Send + Sync {
     /// The present, in whole seconds since 1970 (rounded down).
     fn now(&self) -> Timestamp;
+
+    /// Time since an instant of this process that is always the same; it is not set back when the clock is.
+    fn elapsed(&self) -> Duration;
 
     /// The present in milliseconds since 1970, to compare clocks.
     fn now_ms(&self) -> i64 {
@@ -100,6 +103,12 @@ impl Clock for SystemClock {
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+    fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Instant::now().saturating_duration_since(*START)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the seam")]
     fn now_ms(&self) -> i64 {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
@@ -150,5 +159,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+
+    fn elapsed(&self) -> Duration {
+        let since_epoch = u64::try_from(self.now().as_unix()).expect("tests are set after 1970");
+        Duration::from_secs(since_epoch)
     }
 }

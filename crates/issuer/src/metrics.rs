@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use keywheel_jose::{Algorithm, Timestamp};
 use keywheel_keyring::{Keyring, Phase};
@@ -176,12 +177,12 @@ impl Metrics {
         &self,
         ring: &Keyring,
         algorithms: &[Algorithm],
-        rotate_every: std::time::Duration,
-        read_at: Timestamp,
+        rotate_every: Duration,
+        read_age: Duration,
         now: Timestamp,
     ) -> String {
         let seconds = |later: Timestamp, earlier: Timestamp| later.as_unix().saturating_sub(earlier.as_unix());
-        self.fresh.set(now.duration_since(read_at).as_secs_f64());
+        self.fresh.set(read_age.as_secs_f64());
         for &alg in algorithms {
             let label = RingLabel::from(alg);
             let published = ring.published(&[alg], now).into_iter().filter(|key| key.alg == alg).collect::<Vec<_>>();

@@ -16,14 +16,14 @@ pub mod seal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywheel_jose::{Algorithm, Timestamp};
-use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy};
+use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy, format_duration};
 use prometheus_client::metrics::counter::Counter;
 use signature::Signer as _;
 use tracing::{info, warn};
@@ -33,6 +33,7 @@ pub(crate) use jwks::PublicKeys;
 use material::{MaterialError, SigningKey};
 use seal::{KeyEncryptionKeys, SealError};
 
+use crate::edges::Clock;
 use crate::metrics::Metrics;
 use crate::storage::StoredKey;
 
@@ -51,10 +52,10 @@ pub enum SignError {
     #[error("there is no {0} key that may sign")]
     NoKey(Algorithm),
     /// The rows were read too long ago: a revocation might have been missed.
-    #[error("the signing keys were last read from the database at {read_at}, longer ago than max_staleness")]
+    #[error("the signing keys were last read from the database {} ago, longer than max_staleness", format_duration(*age))]
     Stale {
-        /// Start of the last successful read.
-        read_at: Timestamp,
+        /// Time since the start of the last successful read.
+        age: Duration,
     },
     /// The token would outlive its key.
     #[error("a lifetime of {asked:?} is longer than the {allowed:?} that the signing key is kept for")]
@@ -84,11 +85,12 @@ pub enum NotReady {
     },
     /// The database has been out of reach for too long.
     #[error(
-        "the database was last read at {read_at}, too long ago (max_staleness; the announcement of keys): {stopped} has stopped"
+        "the database was last read {} ago, too long (max_staleness; the announcement of keys): {stopped} has stopped",
+        format_duration(*age)
     )]
     Stale {
-        /// Start of the last successful read.
-        read_at: Timestamp,
+        /// Time since the start of the last successful read.
+        age: Duration,
         /// What has stopped.
         stopped: &'static str,
     },
@@ -117,8 +119,10 @@ pub enum LoadError {
 /// The signing keys: what is published and who signs, at any instant.
 pub struct Keys {
     view: ArcSwap<View>,
-    /// Start of the last successful read of the rows, in seconds since 1970.
-    read_at: AtomicI64,
+    /// Start of the last successful read of the rows, in milliseconds of [`Clock::elapsed`]: a clock that is set back
+    /// must not make them look younger. [`NEVER`] before the first.
+    read_ms: AtomicU64,
+    clock: Arc<dyn Clock>,
     /// How far this machine's clock is ahead of the database's, in milliseconds, as far as can be told.
     ahead_ms: AtomicI64,
     algorithms: Vec<Algorithm>,
@@ -154,14 +158,20 @@ struct LoadedKey {
 impl Keys {
     /// No keys yet; the rotator brings them.
     #[must_use]
-    pub fn empty(policy: RotationPolicy, algorithms: Vec<Algorithm>, metrics: Arc<Metrics>) -> Self {
+    pub fn empty(
+        policy: RotationPolicy,
+        algorithms: Vec<Algorithm>,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let rows = Arc::new(Rows { ring: Keyring::new(Vec::new()), private: HashMap::new() });
         let start = Timestamp::from_unix(0);
         let jwks = Arc::new(JwksDocument::build(&[], &policy));
         let view = View { from: start, until: start, signers: Vec::new(), jwks, rows };
         Self {
             view: ArcSwap::from_pointee(view),
-            read_at: AtomicI64::new(i64::MIN),
+            read_ms: AtomicU64::new(NEVER),
+            clock,
             ahead_ms: AtomicI64::new(0),
             algorithms,
             policy,
@@ -169,7 +179,7 @@ impl Keys {
         }
     }
 
-    /// Puts the rows that were read at `read_at` (the *start* of the read) in force.
+    /// Puts rows in force; `started` is when their reading began ([`Clock::elapsed`]).
     ///
     /// # Errors
     /// [`LoadError`] when a private half does not open or is no key; the rows before stay in force.
@@ -177,7 +187,7 @@ impl Keys {
         &self,
         stored: Vec<StoredKey>,
         kek: &KeyEncryptionKeys,
-        read_at: Timestamp,
+        started: Duration,
         now: Timestamp,
     ) -> Result<(), LoadError> {
         let before = self.view.load_full();
@@ -200,21 +210,26 @@ impl Keys {
         let view = self.lay_out(rows, now);
         self.announce_signers(&before, &view);
         self.view.store(Arc::new(view));
-        self.confirm_fresh(read_at);
+        self.confirm_fresh(started);
         Ok(())
     }
 
-    /// The rows in force are known to be those of the database at `read_at`.
-    pub fn confirm_fresh(&self, read_at: Timestamp) {
-        self.read_at.fetch_max(read_at.as_unix(), Ordering::Relaxed);
+    /// The rows in force are known to be those of the database when a look at it was `started` ([`Clock::elapsed`]).
+    pub fn confirm_fresh(&self, started: Duration) {
+        let started_ms = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
+        // One more, since zero stands for never.
+        self.read_ms.fetch_max(started_ms.saturating_add(1), Ordering::Relaxed);
         // Moves along with the timetable, so that a change is logged in time even if nobody asks.
-        drop(self.view(read_at));
+        drop(self.view(self.clock.now()));
     }
 
-    /// Start of the last successful read of the rows.
+    /// Time since the start of the last successful read of the rows.
     #[must_use]
-    pub fn read_at(&self) -> Timestamp {
-        Timestamp::from_unix(self.read_at.load(Ordering::Relaxed))
+    pub fn read_age(&self) -> Duration {
+        match self.read_ms.load(Ordering::Relaxed) {
+            NEVER => Duration::MAX,
+            read_ms => self.clock.elapsed().saturating_sub(Duration::from_millis(read_ms - 1)),
+        }
     }
 
     /// The ring as last read.
@@ -246,9 +261,9 @@ impl Keys {
         lifetime: Duration,
         now: Timestamp,
     ) -> Result<String, SignError> {
-        let read_at = self.read_at();
-        if now.duration_since(read_at) >= self.policy.max_staleness() {
-            return Err(SignError::Stale { read_at });
+        let age = self.read_age();
+        if age >= self.policy.max_staleness() {
+            return Err(SignError::Stale { age });
         }
         let view = self.view(now);
         let Some((_, signer)) = view.signers.iter().find(|(ring, _)| *ring == alg) else {
@@ -273,7 +288,7 @@ impl Keys {
     /// (inequality 5 of the timetable).
     #[must_use]
     pub fn jwks(&self, now: Timestamp) -> Option<Arc<JwksDocument>> {
-        let fresh = now.duration_since(self.read_at()) < self.policy.jwks_staleness_bound();
+        let fresh = self.read_age() < self.policy.jwks_staleness_bound();
         fresh.then(|| Arc::clone(&self.view(now).jwks))
     }
 
@@ -297,8 +312,7 @@ impl Keys {
         if ahead_ms.abs() > self.skew_limit_ms() {
             return Err(NotReady::Clock { ahead_ms, limit_ms: self.skew_limit_ms() });
         }
-        let read_at = self.read_at();
-        let age = now.duration_since(read_at);
+        let age = self.read_age();
         let (signs, publishes) = (age < self.policy.max_staleness(), age < self.policy.jwks_staleness_bound());
         if !signs || !publishes {
             let stopped = match (signs, publishes) {
@@ -306,7 +320,7 @@ impl Keys {
                 (false, true) => "signing",
                 _ => "publishing",
             };
-            return Err(NotReady::Stale { read_at, stopped });
+            return Err(NotReady::Stale { age, stopped });
         }
         let view = self.view(now);
         if view.signers.is_empty() {
@@ -381,6 +395,9 @@ impl Keys {
         }
     }
 }
+
+/// No rows have been read.
+const NEVER: u64 = 0;
 
 /// A 4096-bit RSA signature in base64url, and a dot.
 const MAX_SIGNATURE_LENGTH: usize = 684;

@@ -283,10 +283,10 @@ impl Rotator {
     /// Reads the rows and puts them in force.
     async fn reload(&self) -> Result<Keyring, RotationError> {
         let _one_at_a_time = self.reading.lock().await;
-        let read_at = self.clock.now();
+        let started = self.clock.elapsed();
         let stored = self.store.load_keys().await?;
         let ring = Keyring::new(stored.iter().map(|key| key.record.clone()).collect());
-        self.keys.install(stored, &self.kek, read_at, self.clock.now())?;
+        self.keys.install(stored, &self.kek, started, self.clock.now())?;
         Ok(ring)
     }
 
@@ -410,13 +410,13 @@ impl Rotator {
         seen: Option<Generations>,
         clients_changed: impl Fn() + Send + Sync,
     ) -> Result<Generations, RotationError> {
-        let read_at = self.clock.now();
+        let started = self.clock.elapsed();
         let found = self.generations().await?;
         if seen.is_none_or(|seen| seen.keys != found.keys) {
             self.reload().await?;
             self.wake();
         } else {
-            self.keys.confirm_fresh(read_at);
+            self.keys.confirm_fresh(started);
         }
         if seen.is_none_or(|seen| seen.clients != found.clients) {
             clients_changed();
