@@ -180,10 +180,12 @@ impl Store {
         };
         let options = AnyConnectOptions::from_str(&url).map_err(failed)?;
         // A pool tries for seconds what fails at once; this tells what is wrong.
-        let mut first = AnyConnection::connect_with(&options).await.map_err(failed)?;
+        let mut first = match database {
+            Database::Sqlite { .. } => first_connection_to_sqlite(&options).await.map_err(failed)?,
+            Database::Postgres(_) => AnyConnection::connect_with(&options).await.map_err(failed)?,
+        };
         let store = match database {
             Database::Sqlite { .. } => {
-                set_up_sqlite(&mut first).await.map_err(failed)?;
                 let pool = |connections| {
                     pool(connections)
                         .test_before_acquire(false)
@@ -359,6 +361,20 @@ fn pool(connections: u32) -> AnyPoolOptions {
         .acquire_timeout(PATIENCE)
 }
 
+/// Connects, and sets the file up. Turning the log on fails at once, whatever the busy timeout, when another process is
+/// about to do the same; it is tried again.
+async fn first_connection_to_sqlite(options: &AnyConnectOptions) -> Result<AnyConnection, sqlx::Error> {
+    let mut tries_left = 100;
+    loop {
+        let mut connection = AnyConnection::connect_with(options).await?;
+        match set_up_sqlite(&mut connection).await {
+            Err(error) if is_busy(&error) && tries_left > 0 => tries_left -= 1,
+            result => return result.map(|()| connection),
+        }
+        tokio::time::sleep(BUSY_PAUSE).await;
+    }
+}
+
 async fn set_up_sqlite(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     // Together with `BEGIN IMMEDIATE`, the busy timeout makes writers of several processes take turns.
     for pragma in [
@@ -388,10 +404,19 @@ fn open_error(path: &str, source: sqlx::Error) -> StoreError {
     }
 }
 
+/// SQLITE_BUSY (5), with its extended codes (<https://www.sqlite.org/rescode.html>).
+fn is_busy(error: &sqlx::Error) -> bool {
+    sqlite_code(error) == Some(5)
+}
+
 /// SQLITE_CORRUPT (11) and SQLITE_NOTADB (26), with their extended codes (<https://www.sqlite.org/rescode.html>).
 fn is_damage(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
-    code.and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 11 | 26))
+    matches!(sqlite_code(error), Some(11 | 26))
+}
+
+fn sqlite_code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?.parse::<i32>().ok()?;
+    Some(code & 0xff)
 }
 
 fn is_unique_violation(error: &sqlx::Error) -> bool {
@@ -406,6 +431,9 @@ const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
     (3, "fetchers", include_str!("migrations/sqlite-0003.sql"), include_str!("migrations/postgres-0003.sql")),
     (4, "ages in use", include_str!("migrations/sqlite-0004.sql"), include_str!("migrations/postgres-0004.sql")),
 ];
+
+/// Between two tries to set up a file that somebody else is setting up.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long an answer may take before the database counts as out of reach.
 const PATIENCE: Duration = Duration::from_secs(6);
