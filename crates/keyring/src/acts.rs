@@ -164,7 +164,7 @@ impl Keyring {
         let announced = announced(policy, standby, now);
         let to = match how {
             // The new date is stored a poll from now at the latest.
-            How::Safe => announced.max(now + policy.poll() + policy.max_staleness() + policy.clock_skew()),
+            How::Safe => announced.max(now + policy.poll() + policy.max_staleness() + policy.clock_spread()),
             How::Now => now,
         };
         if to >= standby.sign_from {
@@ -181,7 +181,7 @@ impl Keyring {
         {
             steps.push(Step::Raise {
                 kid: signer.kid.clone(),
-                max_ttl: signer.max_ttl + policy.max_staleness() + policy.clock_skew(),
+                max_ttl: signer.max_ttl + policy.max_staleness() + policy.clock_spread(),
                 clock_skew: signer.clock_skew,
             });
         }
@@ -205,7 +205,7 @@ impl Keyring {
         let at = emergency_start(policy, self.ring(alg), now);
         let mut upcoming = self.upcoming(alg, now);
         let Some(standby) = upcoming.next() else {
-            return (WhoSigns::Replacement, may_stumble(now, now + policy.poll() + policy.announce()));
+            return (WhoSigns::Replacement, may_stumble(now, now + policy.poll() + policy.announcement()));
         };
         steps.push(Step::BringForward {
             kid: standby.kid.clone(),
@@ -227,7 +227,7 @@ impl Keyring {
 
 /// When the announcement of a key has run its course: it may have been stored a poll after it was to be published.
 fn announced(policy: &RotationPolicy, key: &KeyRecord, now: Timestamp) -> Timestamp {
-    key.publish_at.min(now) + policy.poll() + policy.announce()
+    key.publish_at.min(now) + policy.poll() + policy.announcement()
 }
 
 fn may_stumble(signs_from: Timestamp, announced: Timestamp) -> Option<MayStumble> {
@@ -309,7 +309,7 @@ mod tests {
     fn a_standby_announced_too_briefly_is_said_to_make_verifiers_stumble() {
         let revocation = ring().revoke("a", &policy(), at(NOW + 100)).expect("it signs");
 
-        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 15 + 600)));
+        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 15 + 600 + 30)));
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
         let revocation = keyring.revoke("a", &policy(), now).expect("it signs");
 
         assert_eq!(revocation.signs_next, WhoSigns::Replacement);
-        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 100 + 15 + 600)));
+        assert_eq!(revocation.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 100 + 15 + 600 + 30)));
         let after = applied(&keyring, &revocation.steps);
         assert!(after.signer(ES256, now).is_none());
         let replaced = applied(&after, &after.plan(&policy(), &[ES256], now));
@@ -378,9 +378,9 @@ mod tests {
 
         let brought = ring().bring_forward(ES256, &policy(), at(now), How::Safe).expect("it is early");
 
-        assert_eq!((brought.from, brought.to), (at(NOW + HOUR), at(now + 15 + 570 + 30)));
+        assert_eq!((brought.from, brought.to), (at(NOW + HOUR), at(now + 15 + 570 + 60)));
         assert_eq!(brought.may_stumble, None);
-        assert_eq!(signer(&applied(&ring(), &brought.steps), now + 615), Some("b"));
+        assert_eq!(signer(&applied(&ring(), &brought.steps), now + 645), Some("b"));
     }
 
     #[test]
@@ -391,7 +391,7 @@ mod tests {
         let brought =
             Keyring::new(keys).bring_forward(ES256, &policy(), at(NOW + 500), How::Safe).expect("it is early");
 
-        assert_eq!(brought.to, at(NOW + 500 + 15 + 600));
+        assert_eq!(brought.to, at(NOW + 500 + 15 + 600 + 30));
     }
 
     #[test]
@@ -401,10 +401,10 @@ mod tests {
         let brought = ring().bring_forward(ES256, &policy(), at(now), How::Now).expect("it is early");
 
         assert_eq!(brought.to, at(now));
-        assert_eq!(brought.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 15 + 600)));
+        assert_eq!(brought.may_stumble.map(|stumble| stumble.until), Some(at(NOW + 15 + 600 + 30)));
         let after = applied(&ring(), &brought.steps);
         let old = after.key("a").expect("a row");
-        assert_eq!(after.remove_at(old), Some(at(now + 600 + 570 + 30 + 90)));
+        assert_eq!(after.remove_at(old), Some(at(now + 600 + 570 + 60 + 90)));
     }
 
     #[test]

@@ -19,9 +19,10 @@
 //! published for `announce`.
 //!
 //! # The skew assumed
-//! `clock_skew` bounds the difference between any two replicas' clocks at any instant; a replica that compares itself
-//! with the database and stays within half of it keeps that promise. A verifier's clock may lag a replica's by twice
-//! `clock_skew`, and it may be lenient by `clock_skew` more, before it accepts a token whose key has been removed.
+//! A replica's clock may be off by `clock_skew` from the database's, in either direction, so two replicas may be apart by
+//! twice as much; which is why a late key is announced for one skew more than inequality 1 says (a key made in time
+//! is, by inequality 3). A verifier's clock may be off by as much, and it may be lenient by `clock_skew` more, before it
+//! accepts a token whose key has been removed.
 //! Instants are whole seconds, and reading a clock drops the fraction: that counts as skew too. Clocks may step within
 //! these bounds, so the age of a read is to be measured by a clock that does not step.
 //!

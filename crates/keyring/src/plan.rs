@@ -215,9 +215,9 @@ impl Keyring {
 
     fn first(&self, policy: &RotationPolicy, alg: Algorithm, serial: i64, now: Timestamp) -> Planned {
         let (publish_at, sign_from) = if self.keys().is_empty() {
-            (now - policy.clock_skew(), now - policy.clock_skew())
+            (now - policy.clock_spread(), now - policy.clock_spread())
         } else if self.ring(alg).is_empty() {
-            (now, self.stored_by(policy, now) + policy.announce())
+            (now, self.stored_by(policy, now) + policy.announcement())
         } else {
             let at = emergency_start(policy, self.ring(alg), now);
             (at, at)
@@ -258,7 +258,7 @@ impl Keyring {
             }
             // A poll more: whoever read the clock just before the change may still be about to sign, and the rows that
             // this plan is made from may lack a revocation by which the key signs on.
-            let outlived = self.superseded_at(key).is_some_and(|at| at + key.clock_skew + policy.poll() <= now);
+            let outlived = self.superseded_at(key).is_some_and(|at| at + 2 * key.clock_skew + policy.poll() <= now);
             if key.has_private && (outlived || phase == Phase::Revoked) {
                 steps.push(Step::DestroyPrivate { kid: key.kid.clone() });
             }
@@ -292,7 +292,7 @@ impl Planned {
 /// than it was.
 pub(crate) fn emergency_start(policy: &RotationPolicy, ring: &[KeyRecord], now: Timestamp) -> Timestamp {
     let starts = ring.iter().filter(|key| key.took_over()).map(|key| key.sign_from);
-    starts.filter(|&at| at <= now).fold(now - policy.clock_skew(), Timestamp::max)
+    starts.filter(|&at| at <= now).fold(now - policy.clock_spread(), Timestamp::max)
 }
 
 /// Published when its predecessor starts to sign, or now where that is past.
@@ -349,8 +349,8 @@ fn postpone(policy: &RotationPolicy, live: &mut [Planned], now: Timestamp, steps
     for key in live {
         let least = key.publish_at + policy.announce();
         let out_of_order = predecessor.is_some_and(|at| key.sign_from <= at);
-        let published_everywhere = key.publish_at + policy.clock_skew() <= now;
-        let imminent = key.sign_from <= now + policy.replica_convergence() + policy.clock_skew();
+        let published_everywhere = key.publish_at + policy.clock_spread() <= now;
+        let imminent = key.sign_from <= now + policy.replica_convergence() + policy.clock_spread();
         let too_early = key.sign_from < least && !(published_everywhere && imminent) && !key.stands_in();
         if key.sign_from > now && (too_early || out_of_order) {
             key.sign_from = predecessor.map_or(least, |at| policy.next_sign_from(at, key.publish_at));
@@ -421,7 +421,7 @@ mod tests {
     fn a_new_issuer_signs_at_once_and_has_a_standby() {
         let steps = plan(&Keyring::default(), NOW);
 
-        assert_eq!(created(&steps), [(1, NOW - 30, NOW - 30), (2, NOW, NOW - 30 + HOUR)]);
+        assert_eq!(created(&steps), [(1, NOW - 60, NOW - 60), (2, NOW, NOW - 60 + HOUR)]);
     }
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
     fn a_late_standby_is_announced_in_full_and_the_rotation_slips() {
         let late = NOW + 2 * HOUR - 100;
 
-        assert_eq!(created(&plan(&steady(), late)), [(3, late, late + 15 + 600)]);
+        assert_eq!(created(&plan(&steady(), late)), [(3, late, late + 15 + 600 + 30)]);
     }
 
     #[test]
@@ -454,7 +454,7 @@ mod tests {
         };
 
         assert_eq!(publish_at, late.as_unix());
-        assert_eq!((sign_from % HOUR, sign_from >= publish_at + 600), (0, true));
+        assert_eq!((sign_from % HOUR, sign_from >= publish_at + 630), (0, true));
     }
 
     #[test]
@@ -464,7 +464,7 @@ mod tests {
         let [Step::Create { alg: RS256, serial: 1, publish_at, sign_from, .. }] = steps[..] else {
             panic!("one key expected: {steps:?}")
         };
-        assert_eq!((publish_at, sign_from), (at(NOW), at(NOW + 15 + 600)));
+        assert_eq!((publish_at, sign_from), (at(NOW), at(NOW + 15 + 600 + 30)));
     }
 
     #[test]
@@ -473,7 +473,7 @@ mod tests {
         let revoke = |key: &mut KeyRecord| (key.revoked_at, key.has_private) = (Some(at(now)), false);
         let ring = edited(&edited(&steady(), "a", revoke), "b", revoke);
 
-        assert_eq!(created(&plan(&ring, now)), [(3, now - 30, now - 30), (4, now, now - 30 + HOUR)]);
+        assert_eq!(created(&plan(&ring, now)), [(3, now - 60, now - 60), (4, now, now - 60 + HOUR)]);
     }
 
     #[test]
@@ -492,7 +492,7 @@ mod tests {
 
         let steps = plan(&ring, NOW + 500);
 
-        assert_eq!(steps[0], Step::BringForward { kid: "b".into(), publish_at: at(NOW), sign_from: at(NOW + 470) });
+        assert_eq!(steps[0], Step::BringForward { kid: "b".into(), publish_at: at(NOW), sign_from: at(NOW + 440) });
     }
 
     #[test]
@@ -554,8 +554,8 @@ mod tests {
         let handover = NOW + HOUR;
         let ring = Keyring::new([steady().keys(), &[key("c", 3, handover, handover + HOUR)]].concat());
 
-        assert_eq!(plan(&ring, handover + 44), []);
-        assert_eq!(plan(&ring, handover + 45), [Step::DestroyPrivate { kid: "a".into() }]);
+        assert_eq!(plan(&ring, handover + 74), []);
+        assert_eq!(plan(&ring, handover + 75), [Step::DestroyPrivate { kid: "a".into() }]);
     }
 
     #[test]
@@ -625,6 +625,6 @@ mod tests {
         let Step::Create { serial, sign_from, .. } = Keyring::default().append(&policy(), ES256, at(NOW)) else {
             panic!("a place")
         };
-        assert_eq!((serial, sign_from), (1, at(NOW - 30)));
+        assert_eq!((serial, sign_from), (1, at(NOW - 60)));
     }
 }

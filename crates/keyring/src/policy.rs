@@ -254,7 +254,18 @@ impl RotationPolicy {
 
     /// When the successor of a key that signs from `predecessor` may sign, being published from `publish_at`.
     pub fn next_sign_from(&self, predecessor: Timestamp, publish_at: Timestamp) -> Timestamp {
-        self.slots.next(predecessor, publish_at + self.announce)
+        self.slots.next(predecessor, publish_at + self.announcement())
+    }
+
+    /// How far the clocks of two replicas may be apart: each may be off by `clock_skew` from the database's.
+    pub fn clock_spread(&self) -> Duration {
+        2 * self.clock_skew
+    }
+
+    /// How long a key is published before it signs. Inequality 1 has one `clock_skew`, and two replicas' clocks may be
+    /// apart by two: a key that was made in time is published for as much longer by inequality 3, a late one by this.
+    pub fn announcement(&self) -> Duration {
+        self.announce + self.clock_skew
     }
 
     /// Why this policy is safe, a sentence for each inequality with its numbers.

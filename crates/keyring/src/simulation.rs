@@ -262,8 +262,7 @@ impl History {
     }
 
     fn draw_clock_error(&mut self) -> i64 {
-        let behind = self.true_skew / 2;
-        self.dice.extreme(-behind, self.true_skew - behind)
+        self.dice.extreme(-self.true_skew, self.true_skew)
     }
 
     fn reign(&self, at: i64) -> &Reign {
@@ -580,8 +579,8 @@ impl History {
         }
         let reign = self.reign(at);
         let expires = self.replicas[replica].time(at).as_unix() + reign.ttl;
-        // The verifier lags the fastest clock the fleet may have by twice the skew, and is lenient by once.
-        let lag = self.true_skew + self.true_skew / 2;
+        // The verifier may be behind by the skew, and lenient by as much; the signer is what it is.
+        let lag = self.true_skew;
         let last = expires - 1 + lag + reign.skew;
         for publisher in 0..self.replicas.len() {
             for used in [at, self.dice.between(at, last.max(at)), last] {
@@ -619,7 +618,7 @@ impl History {
         for other in 0..self.replicas.len() {
             let Some(theirs) = self.signer(other, key.alg, at) else { continue };
             let handover = key.sign_from.max(theirs.sign_from).as_unix();
-            if theirs.kid != key.kid && (at - handover).abs() > self.true_skew {
+            if theirs.kid != key.kid && (at - handover).abs() > 2 * self.true_skew {
                 return Err(format!(
                     "replica {replica} signs with {} and replica {other} with {} at +{}, the handover being at +{}",
                     key.kid,
@@ -655,8 +654,9 @@ impl History {
                 }
                 let signer = keyring.signer(alg, now);
                 let has_standby = set.iter().any(|key| key.alg == alg && keyring.phase(key, now) == Phase::Standby);
-                let settled = signer
-                    .is_some_and(|signer| now >= signer.sign_from + policy.replica_convergence() + policy.clock_skew());
+                let settled = signer.is_some_and(|signer| {
+                    now >= signer.sign_from + policy.replica_convergence() + policy.clock_spread()
+                });
                 if !self.disturbed && settled && !has_standby && at < self.versions.last().expect("there is a first").0
                 {
                     return Err(format!("no {alg} standby on replica {replica} at +{}", at - START));

@@ -159,6 +159,17 @@ async fn a_clock_too_far_from_the_databases_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_key_set_without_keys_is_never_handed_out() {
+    let home = Home::new();
+    let app = home.open().await;
+
+    // Before the first key was published, by this clock.
+    home.clock.advance(-3600);
+
+    assert_eq!(get(&app, "/.well-known/jwks.json").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
 async fn a_restart_goes_on_with_the_same_keys() {
     let home = Home::new();
     let first = home.open().await;
@@ -179,7 +190,8 @@ async fn an_algorithm_that_is_added_later_is_announced_before_it_signs() {
     app.rotator().tick().await.expect("a visit");
 
     let early = verified(&app, &token(&app).await).await.algorithm();
-    home.clock.advance(31);
+    // The announcement of 30 s, 2 s of skew, and a poll until it is stored.
+    home.clock.advance(33);
     app.rotator().tick().await.expect("a visit");
     let later = verified(&app, &token(&app).await).await.algorithm();
 
@@ -400,8 +412,8 @@ async fn metrics_tell_of_keys_and_tokens() {
 
     for line in [
         &format!("keywheel_tokens_signed_total{{alg=\"ES256\",kid=\"{signer}\"}} 1"),
-        "keywheel_key_active_age_seconds{alg=\"ES256\"} 7",
-        "keywheel_key_next_rotation_seconds{alg=\"ES256\"} 53",
+        "keywheel_key_active_age_seconds{alg=\"ES256\"} 9",
+        "keywheel_key_next_rotation_seconds{alg=\"ES256\"} 51",
         "keywheel_key_rotation_overdue{alg=\"ES256\"} 0",
         "keywheel_keys_published{alg=\"ES256\"} 2",
         "keywheel_token_refusals_total{error=\"unsupported_grant_type\"} 1",

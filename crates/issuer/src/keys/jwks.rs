@@ -26,6 +26,8 @@ pub struct JwksDocument {
     pub etag: HeaderValue,
     /// Strong validator of `gzipped`: other bytes, so another tag.
     pub gzipped_etag: HeaderValue,
+    /// Whether it holds no key. Such a document is not to be handed out: verifiers would keep it.
+    pub is_empty: bool,
     /// How long verifiers, and shared caches, may keep it.
     pub cache_control: HeaderValue,
     /// What whoever has it holds.
@@ -48,6 +50,7 @@ impl JwksDocument {
         let name = URL_SAFE_NO_PAD.encode(&digest(&SHA256, &body).as_ref()[..16]);
         let header = |text: String| HeaderValue::try_from(text).expect("visible ASCII");
         Self {
+            is_empty: published.is_empty(),
             body: body.into(),
             gzipped: gzipped.into(),
             etag: header(format!("\"{name}\"")),

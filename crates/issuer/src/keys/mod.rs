@@ -285,11 +285,12 @@ impl Keys {
     }
 
     /// The JWKS at `now`; `None` when the rows are so old that it might lack a key which others sign with
-    /// (inequality 5 of the timetable).
+    /// (inequality 5 of the timetable), or when it has no key at all.
     #[must_use]
     pub fn jwks(&self, now: Timestamp) -> Option<Arc<JwksDocument>> {
         let fresh = self.read_age() < self.policy.jwks_staleness_bound();
-        fresh.then(|| Arc::clone(&self.view(now).jwks))
+        let document = Arc::clone(&self.view(now).jwks);
+        (fresh && !document.is_empty).then_some(document)
     }
 
     /// Takes note of the database's clock, read between two readings of this machine's (milliseconds since 1970).

@@ -115,14 +115,14 @@ pub(super) fn settle(
     for &alg in algorithms {
         // A ring that has nothing to sign with is what every visit of the rotator looks after.
         let Some(key) = rows.signer(alg, now) else { continue };
-        let latest_clock = now + policy.clock_skew();
+        let latest_clock = now + policy.clock_spread();
         // While it is unknown when it was superseded: the earliest that the timetable allows.
         let unknown = rows.superseded_at(key).is_none();
         let superseded = policy.next_sign_from(key.sign_from, key.publish_at.max(key.sign_from));
         let dropped = superseded + key.max_ttl + 3 * key.clock_skew;
         let signer = if unknown && dropped <= latest_clock {
             // As in any emergency: from a little earlier, so that a replica whose clock is behind has a signer too.
-            let at = key.sign_from.max(now - policy.clock_skew());
+            let at = key.sign_from.max(now - policy.clock_spread());
             let last = rows.keys().iter().filter(|other| other.alg == alg).map(|other| other.serial).max();
             steps.push(Step::Create {
                 alg,
@@ -250,7 +250,7 @@ mod tests {
                     let replacement = told["rings"][0]["signer"]["replaced"].is_object();
                     if replacement {
                         replaced += 1;
-                        let later = now + live.rotator.policy_in_force().await.expect("a policy").clock_skew();
+                        let later = now + live.rotator.policy_in_force().await.expect("a policy").clock_spread();
                         let dropped = kids(&rows(&live.store).await, later);
                         let held = told["usable"].as_array().expect("kids").iter().filter_map(Value::as_str);
                         let held: Vec<_> = held.filter(|kid| dropped.iter().any(|held| held == kid)).collect();

@@ -290,6 +290,6 @@ fn newest(serials: &[i64]) -> Arc<NewestKeys> {
     Arc::new(serde_json::from_value(rings.expect("a serial")).expect("newest keys"))
 }
 
-/// The fourth key's turn: the first began two seconds before the start.
-const PLANNED: i64 = START + 178;
+/// The fourth key's turn: the first began four seconds before the start.
+const PLANNED: i64 = START + 176;
 const WAITING: &str = "algorithms = [\"ES256\"]\nhold_for_coverage = \"20s\"";
