@@ -329,7 +329,7 @@ fn the_environment_overrides_the_file() {
             ("KEYWHEEL_CLIENT__0__SECRET", SECRET),
             ("KEYWHEEL_CLIENT__0__SCOPES__0", "a"),
             ("KEYWHEEL_LOG", "debug"),
-            ("HOME", "/home/alice"),
+            ("LANG", "C.UTF-8"),
         ])
         .expect("good settings");
 
