@@ -209,12 +209,17 @@ impl App {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let fetchers = tokio::spawn(Arc::clone(&self.fetchers).run(store, clock, shutdown.clone()));
 
-        let public =
-            serve(listeners.public, http::router(&self), limits, self.metrics.connections.clone(), shutdown.clone());
+        let public = serve(
+            listeners.public,
+            http::Routes::public(&self),
+            limits,
+            self.metrics.connections.clone(),
+            shutdown.clone(),
+        );
         let metrics = async {
             if let Some(listener) = listeners.metrics {
                 let uncounted = prometheus_client::metrics::gauge::Gauge::default();
-                serve(listener, http::metrics_router(&self), limits, uncounted, shutdown.clone()).await;
+                serve(listener, http::Routes::metrics(&self), limits, uncounted, shutdown.clone()).await;
             }
         };
         tokio::join!(public, metrics);

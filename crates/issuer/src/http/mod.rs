@@ -9,16 +9,55 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use tower_service::Service as _;
 
 use crate::app::App;
+use crate::http::request::Peer;
 use crate::oidc::{discovery, jwks, token};
+
+/// What a listener answers with.
+#[derive(Clone)]
+pub(crate) struct Routes {
+    router: Router,
+    /// The token endpoint, where it is answered past the router: it is the one address that is asked for every token,
+    /// and the router's boxes and clones are a part of its cost that can be measured.
+    token: Option<(Arc<App>, Arc<str>)>,
+}
+
+impl Routes {
+    /// Those of the public listener.
+    pub(crate) fn public(app: &Arc<App>) -> Self {
+        let path = format!("{}/oauth2/token", app.config.issuer.path());
+        Self { router: router(app), token: Some((Arc::clone(app), path.into())) }
+    }
+
+    /// Those of the metrics listener.
+    pub(crate) fn metrics(app: &Arc<App>) -> Self {
+        Self { router: metrics_router(app), token: None }
+    }
+
+    pub(crate) async fn answer(self, mut request: Request<Incoming>, peer: Peer) -> Response {
+        match self.token {
+            Some((app, path)) if request.method() == Method::POST && request.uri().path() == &*path => {
+                token::token(State(app), request.map(Body::new)).await
+            }
+            _ => {
+                request.extensions_mut().insert(peer);
+                let mut router = self.router;
+                router.call(request).await.unwrap_or_else(|never| match never {})
+            }
+        }
+    }
+}
 
 /// What the public listener answers. An issuer with a path has everything below it, and RFC 8414's document also where
 /// §3.1 puts it: between host and path.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,9 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tower_service::Service as _;
 use tracing::{debug, warn};
 
+use super::Routes;
 use super::request::Peer;
 use crate::shutdown::Shutdown;
 
@@ -38,8 +37,8 @@ pub(crate) struct Limits {
     pub(crate) max_connections: usize,
 }
 
-/// Serves `router` on `listener` until `shutdown` is ordered, then lets the requests under way finish.
-pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, open: Gauge, mut shutdown: Shutdown) {
+/// Serves `routes` on `listener` until `shutdown` is ordered, then lets the requests under way finish.
+pub(crate) async fn serve(listener: TcpListener, routes: Routes, limits: Limits, open: Gauge, mut shutdown: Shutdown) {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let builder = builder();
@@ -66,10 +65,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits,
             }
         };
         let _ = stream.set_nodelay(true);
-        let (builder, router, open, shutdown) = (builder.clone(), router.clone(), open.clone(), shutdown.clone());
+        let (builder, routes, open, shutdown) = (builder.clone(), routes.clone(), open.clone(), shutdown.clone());
         connections.spawn(async move {
             open.inc();
-            serve_connection(stream, peer, builder, router, limits, shutdown).await;
+            serve_connection(stream, peer, builder, routes, limits, shutdown).await;
             open.dec();
             drop(permit);
         });
@@ -87,21 +86,20 @@ async fn serve_connection(
     stream: TcpStream,
     peer: IpAddr,
     builder: auto::Builder<TokioExecutor>,
-    router: Router,
+    routes: Routes,
     limits: Limits,
     mut shutdown: Shutdown,
 ) {
     let activity = Arc::new(Activity::new());
     let service = {
         let activity = Arc::clone(&activity);
-        service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            let mut router = router.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let routes = routes.clone();
             let under_way = UnderWay::begin(&activity);
             async move {
-                let answer = router.call(request).await;
+                let answer = routes.answer(request, Peer(peer)).await;
                 drop(under_way);
-                answer as Result<_, Infallible>
+                Ok::<_, Infallible>(answer)
             }
         })
     };
