@@ -121,7 +121,7 @@ impl Keyring {
     /// Withdraws a key for good: it is out of the JWKS and never signs again. If it signed, the standby does from the
     /// same instant.
     ///
-    /// The standby's `sign_from` lies `clock_skew` before `now` where the ring allows it, so that a replica whose clock
+    /// The standby's `sign_from` lies twice `clock_skew` before `now` where the ring allows it, so that a replica whose clock
     /// is behind has a signer as soon as it reads the rows.
     ///
     /// # Errors

@@ -118,7 +118,7 @@ impl Keyring {
     /// `algorithms` are the configured ones. A ring of any other gets no new keys: its keys finish by the timetable,
     /// the last one stays published, and an operator may revoke it.
     ///
-    /// - A new issuer's first keys sign at once, since no verifier has a cache, and from `clock_skew` ago, so that a
+    /// - A new issuer's first keys sign at once, since no verifier has a cache, and from twice `clock_skew` ago, so that a
     ///   replica whose clock is behind has a signer too.
     /// - The first key of an algorithm that a running issuer starts to use is announced like any other: verifiers hold
     ///   sets without it. It does *not* sign at once, although its ring is empty.
@@ -287,7 +287,7 @@ impl Planned {
 
 /// From when a key signs that takes over at once.
 ///
-/// Not `now` but `clock_skew` earlier where the ring allows it: a replica whose clock is behind then has a signer as
+/// Not `now` but twice `clock_skew` earlier where the ring allows it: a replica whose clock is behind then has a signer as
 /// soon as it reads the row. Never before the key it replaces, or the one before that would have been superseded sooner
 /// than it was.
 pub(crate) fn emergency_start(policy: &RotationPolicy, ring: &[KeyRecord], now: Timestamp) -> Timestamp {
