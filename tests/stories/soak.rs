@@ -121,13 +121,14 @@ impl Plan {
         kill_every: Some(3.0),
         outage: Some(3.0),
     };
-    /// A key signs two seconds after it is published, while verifiers may keep a set for six. Nothing else is wrong.
+    /// A key signs a few seconds after it is published, while verifiers may keep a set until the end of the soak, so that
+    /// no lucky phase of their fetches hides it. Nothing else is wrong.
     const UNSAFE: Self = Self {
         seconds: 12.0,
         clocks: [0.0; 3],
         rotate_every: 2,
         announce: 1,
-        jwks_max_age: 6,
+        jwks_max_age: 60,
         is_unsafe: true,
         kill_every: None,
         outage: None,
