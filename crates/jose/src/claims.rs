@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::json::{Json, Object, with_object};
 use crate::rejection::shown;
-use crate::{Part, Policy, Rejection, Timestamp, TokenType};
+use crate::{Confirmation, Part, Policy, Rejection, Timestamp, TokenType};
 
 /// Whom a token is for. One audience is written as a string, several as an array (RFC 7519 §4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -99,6 +99,7 @@ pub(crate) struct Registered {
     pub(crate) expires_at: Timestamp,
     pub(crate) issuer: Option<String>,
     pub(crate) subject: Option<String>,
+    pub(crate) confirmation: Option<Confirmation>,
 }
 
 impl Audience {
@@ -163,15 +164,16 @@ impl From<OneOrMany> for Audience {
     }
 }
 
-/// Step 5 of [`crate::check`].
-pub(crate) fn check_claims(payload: &str, policy: &Policy, now: Timestamp) -> Result<Registered, Rejection> {
+/// Step 5 of [`crate::check`]. The holder is asked last, about a token that would hold in the right hands.
+pub(crate) fn check_claims(
+    payload: &str,
+    policy: &Policy,
+    now: Timestamp,
+    holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
+) -> Result<Registered, Rejection> {
     with_object(Part::Payload, payload, |claims| {
         for claim in ["jti", "client_id", "scope"] {
             claim_text(claims, claim)?;
-        }
-        // A token bound to a key is worth nothing without the proof (RFC 7800 §3.1), and none is taken here.
-        if claims.get("cnf").is_some() {
-            return Err(Rejection::SenderConstrained);
         }
         let issuer = check_issuer(claims, policy)?;
         check_audience(claims, policy)?;
@@ -181,8 +183,20 @@ pub(crate) fn check_claims(payload: &str, policy: &Policy, now: Timestamp) -> Re
             required(claims.get("iat"), "iat")?;
         }
         let expires_at = check_dates(claims, policy, now)?;
-        Ok(Registered { expires_at, issuer: issuer.map(str::to_owned), subject: subject.map(str::to_owned) })
+        let confirmation = Confirmation::read(claims)?;
+        holder(confirmation.as_ref())?;
+        Ok(Registered {
+            expires_at,
+            issuer: issuer.map(str::to_owned),
+            subject: subject.map(str::to_owned),
+            confirmation,
+        })
     })
+}
+
+/// `iss` alone, from a payload about which nothing else is known.
+pub(crate) fn read_issuer(payload: &str) -> Result<String, Rejection> {
+    with_object(Part::Payload, payload, |claims| Ok(required(claim_text(claims, "iss")?, "iss")?.to_owned()))
 }
 
 fn check_issuer<'j>(claims: &'j Object<'_>, policy: &Policy) -> Result<Option<&'j str>, Rejection> {

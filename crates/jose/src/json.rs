@@ -67,6 +67,11 @@ impl<'a> Object<'a> {
         Some(&member.value)
     }
 
+    /// The names of its members.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|member| member.name.as_ref())
+    }
+
     /// Whether that member stands in this object more than once.
     pub(crate) fn has_twice(&self, name: &str) -> bool {
         self.0.iter().filter(|member| member.name == name).count() > 1

@@ -1,19 +1,24 @@
 //! From a string to a verified token (RFC 7515 §5.2, RFC 7519 §7.2), and the ways to look at one that is not verified.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use signature::Verifier;
 
-use crate::claims::{Registered, check_claims};
+use crate::claims::{Registered, check_claims, read_issuer};
 use crate::json::{Json, Object, text, with_object};
 use crate::jwk::MAX_KID_BYTES;
 use crate::rejection::shown;
-use crate::{Algorithm, KeySet, Part, Policy, Rejection, Timestamp, TokenType};
+use crate::{Algorithm, Confirmation, Holder, KeySet, Part, Policy, Rejection, Timestamp, TokenType};
 
-/// The claims of a token that held when it was checked. Only [`check`] makes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified<C> {
+/// The claims of a token that held when it was checked. Only [`check`] and [`check_bound`] make one. Clones share it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verified<C>(Arc<Held<C>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Held<C> {
     claims: C,
     header: Header,
     registered: Registered,
@@ -53,7 +58,7 @@ pub struct UnverifiedParts {
     pub payload: Vec<u8>,
 }
 
-/// Checks a token at the instant `now`.
+/// Checks a token at the instant `now`. A token that is bound to its holder is refused: no proof comes with it here.
 ///
 /// # Errors
 /// The first [`Rejection`] in the order of the steps: size, shape, header, key, signature, claims
@@ -63,14 +68,29 @@ pub fn check<C: DeserializeOwned>(
     policy: &Policy,
     now: Timestamp,
 ) -> Result<Verified<C>, Rejection> {
+    check_bound(token, keys, policy, now, |confirmation| Holder::default().may_use(confirmation))
+}
+
+/// Like [`check`], but `holder` decides whether whoever presents the token may use it, mostly by [`Holder::may_use`].
+/// It is asked last, about a token that holds in the right hands, and gets `None` when the token is bound to nothing.
+///
+/// # Errors
+/// As for [`check`], and whatever `holder` refuses with
+pub fn check_bound<C: DeserializeOwned>(
+    token: &str,
+    keys: &KeySet,
+    policy: &Policy,
+    now: Timestamp,
+    holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
+) -> Result<Verified<C>, Rejection> {
     let jwt = UnverifiedJwt::parse(token, policy.max_token_bytes())?;
     check_header(&jwt.header, policy)?;
     check_key_and_signature(&jwt, keys)?;
     let payload = text(Part::Payload, &jwt.payload)?;
-    let registered = check_claims(payload, policy, now)?;
+    let registered = check_claims(payload, policy, now, holder)?;
     let claims = serde_json::from_str(payload)
         .map_err(|error| Rejection::UnexpectedClaims { found: shown(&error.to_string()) })?;
-    Ok(Verified { claims, header: jwt.header, registered })
+    Ok(Verified(Arc::new(Held { claims, header: jwt.header, registered })))
 }
 
 /// Checks a JWS alone: shape, header, key and signature. The payload may be anything, empty too; `typ` and claims are
@@ -125,14 +145,35 @@ impl<'t> UnverifiedJwt<'t> {
         self.header.algorithm()
     }
 
+    /// The `iss` it claims, to choose the issuer whose keys and policy it is then checked with.
+    ///
+    /// # Errors
+    /// A [`Rejection`] about the payload or its `iss`: there has to be one, and it has to be a string
+    pub fn issuer(&self) -> Result<String, Rejection> {
+        read_issuer(text(Part::Payload, &self.payload)?)
+    }
+
     /// Whether the token would hold if its signature did: everything [`check`] does but key and signature. A token
     /// that is not even plausible is not worth fetching keys for.
     ///
     /// # Errors
     /// A [`Rejection`] about header or claims
     pub fn plausible(&self, policy: &Policy, now: Timestamp) -> Result<(), Rejection> {
+        self.plausible_bound(policy, now, |confirmation| Holder::default().may_use(confirmation))
+    }
+
+    /// The same for [`check_bound`]. The signature is not checked yet, so `holder` must not count this as a use.
+    ///
+    /// # Errors
+    /// As for [`UnverifiedJwt::plausible`], and whatever `holder` refuses with
+    pub fn plausible_bound(
+        &self,
+        policy: &Policy,
+        now: Timestamp,
+        holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
+    ) -> Result<(), Rejection> {
         check_header(&self.header, policy)?;
-        check_claims(text(Part::Payload, &self.payload)?, policy, now)?;
+        check_claims(text(Part::Payload, &self.payload)?, policy, now, holder)?;
         Ok(())
     }
 }
@@ -157,37 +198,51 @@ impl Header {
 impl<C> Verified<C> {
     /// The claims.
     pub fn claims(&self) -> &C {
-        &self.claims
+        &self.0.claims
     }
 
-    /// The claims, given away.
-    pub fn into_claims(self) -> C {
-        self.claims
+    /// The claims, given away; copied if there are clones.
+    pub fn into_claims(self) -> C
+    where
+        C: Clone,
+    {
+        Arc::try_unwrap(self.0).map_or_else(|shared| shared.claims.clone(), |held| held.claims)
     }
 
     /// The id of the key that signed it, if the token names one.
     pub fn kid(&self) -> Option<&str> {
-        self.header.kid()
+        self.0.header.kid()
     }
 
     /// The algorithm it is signed with.
     pub fn algorithm(&self) -> Algorithm {
-        self.header.algorithm()
+        self.0.header.algorithm()
     }
 
     /// Its `exp`, a fraction rounded up.
     pub fn expires_at(&self) -> Timestamp {
-        self.registered.expires_at
+        self.0.registered.expires_at
     }
 
     /// Its `iss`; always there unless the policy accepts any issuer.
     pub fn issuer(&self) -> Option<&str> {
-        self.registered.issuer.as_deref()
+        self.0.registered.issuer.as_deref()
     }
 
     /// Its `sub`.
     pub fn subject(&self) -> Option<&str> {
-        self.registered.subject.as_deref()
+        self.0.registered.subject.as_deref()
+    }
+
+    /// What it is bound to, and so what its holder has proved.
+    pub fn confirmation(&self) -> Option<&Confirmation> {
+        self.0.registered.confirmation.as_ref()
+    }
+}
+
+impl<C> Clone for Verified<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 

@@ -8,7 +8,7 @@
 //! 2. header: strict JSON, an algorithm of the allow-list, nothing that asks for more than a plain signature
 //! 3. key: by `kid`, and compatible with the key's `kty`, `use`, `key_ops` and `alg`
 //! 4. signature
-//! 5. claims: strict JSON, issuer, audience, time, and what the kind of token demands
+//! 5. claims: strict JSON, issuer, audience, time, what the kind of token demands, and what it is bound to
 //!
 //! ```
 //! use keywheel_jose::{AccessTokenClaims, KeySet, Policy, Timestamp, check};
@@ -22,6 +22,7 @@
 
 mod alg;
 mod claims;
+mod confirmation;
 mod json;
 mod jwk;
 mod jwks;
@@ -33,10 +34,12 @@ mod verifying_key;
 
 pub use alg::{Algorithm, UnknownAlgorithm};
 pub use claims::{AccessTokenClaims, Audience, IdTokenClaims};
+pub use confirmation::{Confirmation, Holder, ProofMethod, certificate_thumbprint};
 pub use jwk::{JwkError, KeyType, PublicJwk};
 pub use jwks::{KeySet, KeySetError, RefusedKey};
 pub use jwt::{
-    Header, UnverifiedJwt, UnverifiedParts, Verified, VerifiedPayload, check, check_signature, decode_unverified,
+    Header, UnverifiedJwt, UnverifiedParts, Verified, VerifiedPayload, check, check_bound, check_signature,
+    decode_unverified,
 };
 pub use policy::{Policy, PolicyError, TokenType};
 pub use rejection::{Part, Rejection};

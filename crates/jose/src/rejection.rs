@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Algorithm, Timestamp};
+use crate::{Algorithm, ProofMethod, Timestamp};
 
 /// A part of a compact JWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +21,7 @@ pub enum Part {
 
 /// Why a token was refused. Texts named `found` are already escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Rejection {
     /// Longer than the policy reads.
     #[error("token has {found_bytes} bytes, more than the {limit_bytes} allowed")]
@@ -203,9 +204,24 @@ pub enum Rejection {
         /// The policy's leeway.
         leeway: Duration,
     },
+    /// `cnf` binds the token to its holder (RFC 7800) in a way that is not understood, so no proof could do.
+    #[error("expected the claim cnf to be an object with jkt, x5t#S256 or both, found {found}")]
+    UnsupportedConfirmation {
+        /// What is not understood.
+        found: String,
+    },
     /// `cnf` binds the token to a key (RFC 7800), and nobody proved to have it.
     #[error("the token is bound to a key (cnf), and no proof of it came with the token")]
     SenderConstrained,
+    /// `cnf` binds the token to one key, and another was proved.
+    #[error("expected a proof of the key the token is bound to (cnf), found {method} of another")]
+    ProofMismatch {
+        /// Which proof is of another key.
+        method: ProofMethod,
+    },
+    /// A DPoP proof came with a token that is not bound to a DPoP key (RFC 9449 §7.1).
+    #[error("expected a token bound to a DPoP key (cnf.jkt), found one that is not")]
+    NotBound,
     /// The claims hold but do not fit the type the caller reads them into.
     #[error("the claims do not have the expected members: {found}")]
     UnexpectedClaims {
@@ -245,7 +261,10 @@ impl Rejection {
             Self::WrongAuthorizedParty { .. } => "wrong_authorized_party",
             Self::Expired { .. } => "expired",
             Self::NotYetValid { .. } => "not_yet_valid",
+            Self::UnsupportedConfirmation { .. } => "unsupported_confirmation",
             Self::SenderConstrained => "sender_constrained",
+            Self::ProofMismatch { .. } => "proof_mismatch",
+            Self::NotBound => "not_bound",
             Self::UnexpectedClaims { .. } => "unexpected_claims",
         }
     }
@@ -262,6 +281,15 @@ impl fmt::Display for Part {
             Self::Header => "header",
             Self::Payload => "payload",
             Self::Signature => "signature",
+        })
+    }
+}
+
+impl fmt::Display for ProofMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dpop => "a DPoP proof",
+            Self::Certificate => "a client certificate",
         })
     }
 }

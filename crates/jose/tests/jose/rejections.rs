@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use keywheel_jose::{
-    AccessTokenClaims, Algorithm, IdTokenClaims, KeySet, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check,
-    check_signature, decode_unverified,
+    AccessTokenClaims, Algorithm, Confirmation, Holder, IdTokenClaims, KeySet, Policy, ProofMethod, Rejection,
+    Timestamp, UnverifiedJwt, Verified, check, check_bound, check_signature, decode_unverified,
 };
 use serde_json::{Value, json};
 
@@ -525,8 +525,90 @@ fn registered_strings_are_strings() {
 
 #[test]
 fn a_token_bound_to_a_key_is_no_bearer_token() {
-    for cnf in [json!({"jkt": "x"}), json!({"x5t#S256": "x"}), json!({}), json!(null)] {
-        assert_eq!(claims_code(&with(claims(), "cnf", cnf)), "sender_constrained");
+    let key = public_key(Algorithm::EdDSA).thumbprint();
+    for (cnf, expected) in [
+        (json!({"jkt": key}), "sender_constrained"),
+        (json!({"x5t#S256": key}), "sender_constrained"),
+        (json!({"jkt": key, "x5t#S256": key}), "sender_constrained"),
+        (json!({"jkt": "x"}), "unsupported_confirmation"),
+        (json!({"jkt": key, "kid": "k"}), "unsupported_confirmation"),
+        (json!({}), "unsupported_confirmation"),
+        (json!(null), "unsupported_confirmation"),
+    ] {
+        assert_eq!(claims_code(&with(claims(), "cnf", cnf.clone())), expected, "{cnf}");
+    }
+}
+
+#[test]
+fn the_holder_decides_about_a_bound_token() {
+    let key = public_key(Algorithm::EdDSA).thumbprint();
+    let bound = with(claims(), "cnf", json!({"jkt": key}));
+    let check_with = |claims: &Value, holder: Holder<'_>| {
+        let token = token(Algorithm::EdDSA, &header(Algorithm::EdDSA), claims);
+        let now = Timestamp::from_unix(NOW);
+        let may_use = |confirmation: Option<&Confirmation>| holder.may_use(confirmation);
+        let plausible = UnverifiedJwt::parse(&token, 10_000)?.plausible_bound(&policy(), now, may_use);
+        let verdict = check_bound::<Value>(&token, &key_set(), &policy(), now, may_use);
+        assert_eq!(plausible, verdict.clone().map(|_| ()));
+        verdict
+    };
+
+    let held = check_with(&bound, Holder { jkt: Some(&key), x5t_s256: None }).expect("the key is proved");
+    assert_eq!(held.confirmation().and_then(Confirmation::jkt), Some(key.as_str()));
+    let unbound = check_with(&claims(), Holder::default()).expect("nothing has to be proved");
+    assert_eq!(unbound.confirmation(), None);
+
+    for (claims, jkt, expected) in [
+        (&bound, None, Rejection::SenderConstrained),
+        (&bound, Some("x"), Rejection::ProofMismatch { method: ProofMethod::Dpop }),
+        (&claims(), Some(key.as_str()), Rejection::NotBound),
+    ] {
+        assert_eq!(check_with(claims, Holder { jkt, x5t_s256: None }), Err(expected));
+    }
+}
+
+#[test]
+fn the_holder_is_asked_about_tokens_that_hold_only() {
+    let bad_signature = raw_token(Algorithm::ES256, header(Algorithm::EdDSA).to_string().as_bytes(), b"{}");
+    let expired = token(Algorithm::EdDSA, &header(Algorithm::EdDSA), &with(claims(), "exp", json!(NOW - 31)));
+
+    for token in [bad_signature, expired] {
+        let refused = check_bound::<Value>(&token, &key_set(), &policy(), Timestamp::from_unix(NOW), |_| {
+            panic!("the token does not hold in any hands")
+        });
+        assert!(refused.is_err());
+    }
+}
+
+#[test]
+fn clones_share_what_was_verified() {
+    let token = token(Algorithm::EdDSA, &header(Algorithm::EdDSA), &claims());
+    let verified = verdict_of(&token, &policy()).expect("it holds");
+
+    let clone = verified.clone();
+
+    assert!(std::ptr::eq(verified.claims(), clone.claims()));
+    assert_eq!((verified.into_claims(), clone.into_claims()), (claims(), claims()));
+}
+
+#[test]
+fn the_issuer_of_an_unverified_token_is_one_string() {
+    let issuer = |payload: &[u8]| {
+        let token = raw_token(Algorithm::EdDSA, header(Algorithm::EdDSA).to_string().as_bytes(), payload);
+        UnverifiedJwt::parse(&token, 10_000)?.issuer()
+    };
+
+    assert_eq!(issuer(br#"{"x":{"iss":"b"},"iss":"a"}"#).as_deref(), Ok("a"));
+    for (payload, expected) in [
+        (&br#"{"iss":"a","iss":"b"}"#[..], "repeated_member"),
+        (br#"{"iss":"a","\u0069ss":"a"}"#, "repeated_member"),
+        (br#"{"iss":["a"]}"#, "malformed_claim"),
+        (br#"{"iss":null}"#, "malformed_claim"),
+        (br#"{"x":{"iss":"b"}}"#, "missing_claim"),
+        (br#"["iss"]"#, "not_an_object"),
+        (b"\xff", "not_an_object"),
+    ] {
+        assert_eq!(issuer(payload).map_err(|rejection| rejection.code()), Err(expected));
     }
 }
 
