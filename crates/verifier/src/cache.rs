@@ -25,6 +25,7 @@ use tracing::field::display;
 
 use crate::fetch::{Caching, FetchError, FetchKeys, Fetched};
 use crate::limits::Limits;
+use crate::metrics::Meter;
 use crate::schedule::{BACKOFF_WITHOUT_KEYS, HeldFor, SHORTEST_PAUSE, backoff, jitter, lifetimes, refresh_after};
 use crate::text::excerpt;
 use crate::unknown_kids::UnknownKids;
@@ -72,6 +73,15 @@ pub enum Health {
     },
 }
 
+/// What a [`KeyCache`] is started with.
+pub(crate) struct KeyCacheSettings {
+    pub(crate) fetcher: Box<dyn FetchKeys>,
+    pub(crate) limits: Limits,
+    /// Where the fetches run.
+    pub(crate) runtime: Handle,
+    pub(crate) meter: Meter,
+}
+
 /// The handle: the tasks hold what is shared, never this, and end when it is dropped.
 pub(crate) struct KeyCache {
     shared: Arc<Shared>,
@@ -87,6 +97,7 @@ struct Shared {
     fetcher: Box<dyn FetchKeys>,
     limits: Limits,
     runtime: Handle,
+    meter: Meter,
     alive: watch::Receiver<()>,
 }
 
@@ -145,7 +156,8 @@ enum Failure {
 
 impl KeyCache {
     /// Begins the first fetch on `runtime` and keeps the set fresh from then on.
-    pub(crate) fn start(fetcher: Box<dyn FetchKeys>, limits: Limits, runtime: Handle) -> Self {
+    pub(crate) fn start(settings: KeyCacheSettings) -> Self {
+        let KeyCacheSettings { fetcher, limits, runtime, meter } = settings;
         let now = Instant::now();
         let (alive_sender, alive) = watch::channel(());
         let shared = Arc::new(Shared {
@@ -163,12 +175,18 @@ impl KeyCache {
             fetcher,
             limits,
             runtime,
+            meter,
             alive,
         });
         // Begun here, not in the task: a caller that comes before the task's first step joins this fetch.
         let first = shared.launch(&mut shared.lock(), Lane::Scheduled);
         shared.spawn(Arc::clone(&shared).keep_fresh(first));
         Self { shared, _alive: alive_sender }
+    }
+
+    /// Who is told what happens.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.shared.meter
     }
 
     /// Calls `read` with the set, unless there is none that is still trusted. Takes no lock and shares no counter.
@@ -434,7 +452,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_search_that_fails_does_not_move_the_schedule() {
         let issuer = ScriptedIssuer::with_keys(&[&Signer::new("a")]);
-        let cache = KeyCache::start(Box::new(issuer.clone()), Limits::default(), Handle::current());
+        let cache = KeyCache::start(KeyCacheSettings {
+            fetcher: Box::new(issuer.clone()),
+            limits: Limits::default(),
+            runtime: Handle::current(),
+            meter: Meter::default(),
+        });
         let schedule = || {
             let state = cache.shared.lock();
             (state.refresh_at, state.failures)

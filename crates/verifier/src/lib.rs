@@ -32,6 +32,7 @@ mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod limits;
+mod metrics;
 mod schedule;
 mod text;
 mod unknown_kids;
@@ -44,4 +45,5 @@ pub use keywheel_jose::{
     Verified,
 };
 pub use limits::{Limits, LimitsError};
+pub use metrics::{Alarm, FetchOutcome, FetchReport, KeysChanged, Lane, Metrics, TokenCacheEvent, UnknownKid};
 pub use verifier::{BuildError, Verifier, VerifierBuilder, VerifyError};

@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::cache::{Flight, Health, KeyCache};
+use crate::cache::{Flight, Health, KeyCache, KeyCacheSettings};
 use crate::fetch::{FetchKeys, HttpClient, HttpKeys, Source, UrlProblem, parse_source};
 use crate::limits::{Limits, LimitsError};
+use crate::metrics::{Meter, Metrics};
 use crate::text::excerpt;
 
 /// Verifies the tokens of one issuer with keys it keeps fresh. Clones share the keys; when the last one is dropped, the
@@ -56,6 +57,7 @@ impl Verifier {
             name: None,
             roots: Vec::new(),
             fetcher: None,
+            meter: Meter::default(),
         }
     }
 
@@ -169,6 +171,7 @@ pub struct VerifierBuilder {
     name: Option<String>,
     roots: Vec<Root>,
     fetcher: Option<Box<dyn FetchKeys>>,
+    meter: Meter,
 }
 
 enum Root {
@@ -255,6 +258,12 @@ impl VerifierBuilder {
         self
     }
 
+    /// Tells `metrics` what happens. Default: nobody.
+    pub fn metrics(mut self, metrics: impl Metrics) -> Self {
+        self.meter = Meter::new(metrics);
+        self
+    }
+
     /// Builds the verifier and begins the first fetch, without waiting for it: an issuer that is down when a service starts
     /// costs it 503s, not its start. The fetches run on the tokio runtime this is called on (its time and I/O drivers must
     /// be enabled), which has to live as long as the verifier.
@@ -273,7 +282,7 @@ impl VerifierBuilder {
                 Box::new(HttpKeys::new(source, client))
             }
         };
-        let cache = KeyCache::start(fetcher, self.limits, runtime);
+        let cache = KeyCache::start(KeyCacheSettings { fetcher, limits: self.limits, runtime, meter: self.meter });
         Ok(Verifier { inner: Arc::new(Inner { policy: self.policy, cache }) })
     }
 }
