@@ -23,6 +23,7 @@
 mod alg;
 mod claims;
 mod confirmation;
+mod dpop;
 mod json;
 mod jwk;
 mod jwks;
@@ -35,6 +36,7 @@ mod verifying_key;
 pub use alg::{Algorithm, UnknownAlgorithm};
 pub use claims::{AccessTokenClaims, Audience, IdTokenClaims};
 pub use confirmation::{Confirmation, Holder, ProofMethod, certificate_thumbprint};
+pub use dpop::{DpopPolicy, DpopProof, DpopRejection, DpopRequest, check_dpop};
 pub use jwk::{JwkError, KeyType, PublicJwk};
 pub use jwks::{KeySet, KeySetError, RefusedKey};
 pub use jwt::{

@@ -28,22 +28,27 @@
 //! - An answer that is broken, empty, late or too large changes nothing.
 
 mod cache;
+mod dpop;
 mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod limits;
 mod metrics;
+mod presented;
 mod schedule;
 mod text;
+mod token_cache;
 mod unknown_kids;
 mod verifier;
 
 pub use cache::Health;
+pub use dpop::{DpopSettings, DpopSettingsError, Nonce};
 pub use fetch::{Caching, FetchError, FetchFuture, FetchKeys, Fetched, UrlProblem};
 pub use keywheel_jose::{
-    AccessTokenClaims, Algorithm, Audience, IdTokenClaims, Policy, PolicyError, Rejection, Timestamp, TokenType,
-    Verified,
+    AccessTokenClaims, Algorithm, Audience, Confirmation, DpopPolicy, DpopRejection, DpopRequest, IdTokenClaims, Policy,
+    PolicyError, Rejection, Timestamp, TokenType, Verified,
 };
 pub use limits::{Limits, LimitsError};
 pub use metrics::{Alarm, FetchOutcome, FetchReport, KeysChanged, Lane, Metrics, TokenCacheEvent, UnknownKid};
-pub use verifier::{BuildError, Verifier, VerifierBuilder, VerifyError};
+pub use presented::{Presented, Scheme};
+pub use verifier::{BuildError, Claims, Verifier, VerifierBuilder, VerifyError};

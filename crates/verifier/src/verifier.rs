@@ -1,11 +1,12 @@
 //! The verifier: a policy, a cached key set, and the verdict.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
-use keywheel_jose::{Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check};
+use keywheel_jose::{Confirmation, DpopRejection, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check_bound};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -13,35 +14,59 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::cache::{Flight, Health, KeyCache, KeyCacheSettings};
+use crate::cache::{Flight, Health, KeyCache, KeyCacheSettings, Snapshot};
+use crate::dpop::{Dpop, DpopSettings, DpopSettingsError};
 use crate::fetch::{FetchKeys, HttpClient, HttpKeys, Source, UrlProblem, parse_source};
 use crate::limits::{Limits, LimitsError};
-use crate::metrics::{Meter, Metrics};
+use crate::metrics::{Meter, Metrics, TokenCacheEvent};
+use crate::presented::Presented;
 use crate::text::excerpt;
+use crate::token_cache::TokenCache;
 
-/// Verifies the tokens of one issuer with keys it keeps fresh. Clones share the keys; when the last one is dropped, the
-/// background work ends.
+/// Verifies the tokens of one issuer, or of [several](Verifier::several), with keys it keeps fresh. Clones share the keys;
+/// when the last one is dropped, the background work ends.
 #[derive(Clone)]
 pub struct Verifier {
-    inner: Arc<Inner>,
+    issuers: Arc<[Arc<Issuer>]>,
+    /// Where each issuer stands in the list; empty where there is only one, which is then not looked for.
+    by_name: Arc<HashMap<String, usize>>,
 }
 
-struct Inner {
+/// One issuer: what its tokens have to be, its keys, and what was verified with them.
+struct Issuer {
     policy: Policy,
     cache: KeyCache,
+    tokens: Option<TokenCache>,
+    dpop: Dpop,
 }
 
 /// Why a token was not verified.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
     /// The token does not hold: a 401.
     #[error("the token is refused")]
     Rejected(#[source] Rejection),
+    /// The token holds, but its DPoP proof does not: a 401 (RFC 9449 §7.1).
+    #[error("the DPoP proof is refused")]
+    ProofRejected(#[source] DpopRejection),
+    /// The DPoP proof has to be made again with this nonce: a 401 (RFC 9449 §9).
+    #[error("the DPoP proof lacks a nonce of this server")]
+    UseDpopNonce {
+        /// For the `DPoP-Nonce` header.
+        nonce: String,
+    },
     /// Nobody can say whether the token holds, because there are no keys to check it with: a 503 with `Retry-After`,
     /// never a 401, which would sign people out for our outage.
     #[error("no trusted keys are held")]
     KeysUnavailable {
         /// When the next attempt to fetch keys may have succeeded; at least a second.
+        retry_after: Duration,
+    },
+    /// There is no room to remember another DPoP proof ([`DpopSettings::max_proofs`]): a 503.
+    #[error("no room to remember another DPoP proof")]
+    Overloaded {
+        /// When there will be room.
         retry_after: Duration,
     },
 }
@@ -57,24 +82,51 @@ impl Verifier {
             name: None,
             roots: Vec::new(),
             fetcher: None,
+            token_cache_bytes: None,
+            dpop: DpopSettings::default(),
             meter: Meter::default(),
         }
     }
 
-    /// Verifies with the keys at hand, without waiting and without a lock.
+    /// A verifier for a static list of issuers, each with its own policy, keys and limits as in the verifiers given. A token
+    /// is judged by the issuer that it names in `iss` and by no other, so a `kid` means nothing beyond its issuer, and one
+    /// that can't be reached holds up nobody else's tokens.
+    ///
+    /// # Errors
+    /// - [`BuildError::NoIssuer`]: the list is empty, or a policy in it accepts any issuer
+    /// - [`BuildError::IssuerTwice`]: one issuer is there twice; a policy can name [several
+    ///   audiences](Policy::or_audience)
+    pub fn several(verifiers: impl IntoIterator<Item = Self>) -> Result<Self, BuildError> {
+        let issuers: Vec<_> = verifiers.into_iter().flat_map(|verifier| verifier.issuers.to_vec()).collect();
+        let mut by_name = HashMap::with_capacity(issuers.len());
+        for (index, issuer) in issuers.iter().enumerate() {
+            let name = issuer.policy.issuer().ok_or(BuildError::NoIssuer)?;
+            if by_name.insert(name.to_owned(), index).is_some() {
+                return Err(BuildError::IssuerTwice { issuer: excerpt(name) });
+            }
+        }
+        match issuers.len() {
+            0 => return Err(BuildError::NoIssuer),
+            1 => by_name.clear(),
+            _ => {}
+        }
+        Ok(Self { issuers: issuers.into(), by_name: Arc::new(by_name) })
+    }
+
+    /// Verifies a bearer token with the keys at hand, without waiting and without a lock.
     ///
     /// A `kid` that is not among them may begin a fetch in the background, under the same bounds as in
     /// [`verify`](Self::verify), so that a later call knows it.
     ///
     /// # Errors
-    /// - [`VerifyError::Rejected`]: the token does not hold
+    /// - [`VerifyError::Rejected`]: the token does not hold, or it is bound to a key and so is no bearer token
     /// - [`VerifyError::KeysUnavailable`]: there are no keys, or only such as have been out of contact with the issuer for
     ///   longer than [`Limits::trusted`]
-    pub fn verify_now<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
+    pub fn verify_now<C: Claims>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
         self.verify_now_at(token, now())
     }
 
-    /// Verifies, and where the key is missing waits for one fetch that may bring it.
+    /// Verifies a bearer token, and where the key is missing waits for one fetch that may bring it.
     ///
     /// A key is fetched for only if everything about the token that needs no key is in order, at most one fetch is in
     /// flight for all callers, and after each there is a pause; a caller in the pause gets its answer at once. Dropping
@@ -82,85 +134,244 @@ impl Verifier {
     ///
     /// # Errors
     /// As for [`verify_now`](Self::verify_now)
-    pub async fn verify<C: DeserializeOwned>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
+    pub async fn verify<C: Claims>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
         self.verify_at(token, now()).await
+    }
+
+    /// [`verify_now`](Self::verify_now) for a token that came with more than itself: a DPoP proof, a client certificate.
+    ///
+    /// # Errors
+    /// As for [`verify_now`](Self::verify_now), and
+    /// - [`VerifyError::ProofRejected`], [`VerifyError::UseDpopNonce`]: the token holds and its DPoP proof does not
+    /// - [`VerifyError::Overloaded`]: too many proofs to remember
+    pub fn verify_presented_now<C: Claims>(&self, presented: &Presented<'_>) -> Result<Verified<C>, VerifyError> {
+        self.verify_presented_now_at(presented, now())
+    }
+
+    /// [`verify`](Self::verify) for a token that came with more than itself: a DPoP proof, a client certificate.
+    ///
+    /// # Errors
+    /// As for [`verify_presented_now`](Self::verify_presented_now)
+    pub async fn verify_presented<C: Claims>(&self, presented: &Presented<'_>) -> Result<Verified<C>, VerifyError> {
+        self.verify_presented_at(presented, now()).await
     }
 
     /// [`verify_now`](Self::verify_now) as of `now`, for tests and tools that move time.
     ///
     /// # Errors
     /// As for [`verify_now`](Self::verify_now)
-    pub fn verify_now_at<C: DeserializeOwned>(&self, token: &str, now: Timestamp) -> Result<Verified<C>, VerifyError> {
-        self.judge(token, now).0
+    pub fn verify_now_at<C: Claims>(&self, token: &str, now: Timestamp) -> Result<Verified<C>, VerifyError> {
+        self.verify_presented_now_at(&Presented::bearer(token), now)
     }
 
     /// [`verify`](Self::verify) as of `now`, for tests and tools that move time.
     ///
     /// # Errors
     /// As for [`verify_now`](Self::verify_now)
-    pub async fn verify_at<C: DeserializeOwned>(
+    pub async fn verify_at<C: Claims>(&self, token: &str, now: Timestamp) -> Result<Verified<C>, VerifyError> {
+        self.verify_presented_at(&Presented::bearer(token), now).await
+    }
+
+    /// [`verify_presented_now`](Self::verify_presented_now) as of `now`, for tests and tools that move time.
+    ///
+    /// # Errors
+    /// As for [`verify_presented_now`](Self::verify_presented_now)
+    pub fn verify_presented_now_at<C: Claims>(
         &self,
-        token: &str,
+        presented: &Presented<'_>,
         now: Timestamp,
     ) -> Result<Verified<C>, VerifyError> {
-        let (verdict, flight) = self.judge(token, now);
-        let Some(flight) = flight else { return verdict };
-        drop(verdict);
-        let began = Instant::now();
-        flight.landed().await;
-        // The token has aged while we waited.
-        self.check(token, now + began.elapsed())
+        let issuer = self.issuer_of(presented.token)?;
+        let verdict = issuer.judge(presented, now).0;
+        issuer.count(&verdict);
+        verdict
     }
 
-    /// How the key set is doing. Cheap enough for every probe.
+    /// [`verify_presented`](Self::verify_presented) as of `now`, for tests and tools that move time.
+    ///
+    /// # Errors
+    /// As for [`verify_presented_now`](Self::verify_presented_now)
+    pub async fn verify_presented_at<C: Claims>(
+        &self,
+        presented: &Presented<'_>,
+        now: Timestamp,
+    ) -> Result<Verified<C>, VerifyError> {
+        let issuer = self.issuer_of(presented.token)?;
+        let (verdict, flight) = issuer.judge(presented, now);
+        let verdict = match flight {
+            None => verdict,
+            Some(flight) => {
+                drop(verdict);
+                let began = Instant::now();
+                flight.landed().await;
+                // The token has aged while we waited.
+                issuer.check(presented, now + began.elapsed())
+            }
+        };
+        issuer.count(&verdict);
+        verdict
+    }
+
+    /// How the key sets are doing: with several issuers, how the worst one is. Cheap enough for every probe.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.inner.cache.health()
+        let states = self.issuers.iter().map(|issuer| issuer.cache.health());
+        states.max_by_key(severity).expect("there is an issuer: build() and several() make none without")
     }
 
-    /// What this verifier demands of a token.
+    /// How each issuer's key set is doing, in the order of the list.
+    pub fn healths(&self) -> impl Iterator<Item = (&Policy, Health)> {
+        self.issuers.iter().map(|issuer| (&issuer.policy, issuer.cache.health()))
+    }
+
+    /// What this verifier demands of a token, for each issuer.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.issuers.iter().map(|issuer| &issuer.policy)
+    }
+
+    /// A nonce for the client's next DPoP proof, for the `DPoP-Nonce` header of any response (RFC 9449 §8.2); `None` where
+    /// [`DpopSettings::nonce`] asks for none.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.inner.policy
+    pub fn dpop_nonce(&self) -> Option<String> {
+        let now = now();
+        self.issuers.iter().find_map(|issuer| issuer.dpop.nonce(now))
     }
 
+    /// The issuer whose token this says it is. Nothing is proved yet: it only decides whose keys and policy will.
+    fn issuer_of(&self, token: &str) -> Result<&Issuer, VerifyError> {
+        if let [only] = &*self.issuers {
+            return Ok(only);
+        }
+        let longest = self.policies().map(Policy::max_token_bytes).max().unwrap_or_default();
+        let unverified = UnverifiedJwt::parse(token, longest).map_err(VerifyError::Rejected)?;
+        let name = unverified.issuer().map_err(VerifyError::Rejected)?;
+        let index = self.by_name.get(&*name).ok_or_else(|| {
+            let expected = format!("one of {} issuers", self.issuers.len());
+            VerifyError::Rejected(Rejection::WrongIssuer { expected, found: excerpt(&name) })
+        })?;
+        Ok(&self.issuers[*index])
+    }
+}
+
+impl Issuer {
     /// The one verdict, on the set that is held.
-    fn check<C: DeserializeOwned>(&self, token: &str, now: Timestamp) -> Result<Verified<C>, VerifyError> {
-        let Inner { policy, cache } = &*self.inner;
-        let verdict = cache.read(|held| held.map(|held| check(token, &held.keys, policy, now)));
+    fn check<C: Claims>(&self, presented: &Presented<'_>, now: Timestamp) -> Result<Verified<C>, VerifyError> {
+        let mut holder = Ok(None);
+        let verdict = self.cache.read(|held| {
+            let held = held.ok_or_else(|| VerifyError::KeysUnavailable { retry_after: self.cache.retry_after() })?;
+            let verdict = self.check_held(presented.token, held, now, |confirmation| {
+                holder = presented.confirm(confirmation, &self.dpop, now);
+                // What is returned here stands for `holder`, which says more.
+                if holder.is_ok() { Ok(()) } else { Err(Rejection::SenderConstrained) }
+            });
+            verdict.map_err(VerifyError::Rejected)
+        });
+        if let Some(proof) = holder? {
+            self.dpop.spend(&proof, now)?;
+        }
         verdict
-            .ok_or_else(|| VerifyError::KeysUnavailable { retry_after: cache.retry_after() })?
-            .map_err(VerifyError::Rejected)
+    }
+
+    /// The verdict that was reached before on the same set, or a new one.
+    fn check_held<C: Claims>(
+        &self,
+        token: &str,
+        held: &Snapshot,
+        now: Timestamp,
+        holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
+    ) -> Result<Verified<C>, Rejection> {
+        let check = |holder| check_bound(token, &held.keys, &self.policy, now, holder);
+        let Some(tokens) = self.tokens.as_ref().filter(|_| token.len() <= self.policy.max_token_bytes()) else {
+            return check(holder);
+        };
+        let key = TokenCache::key::<C>(token);
+        if let Some(verified) = tokens.find::<C>(&key, held.generation, now) {
+            self.cache.meter().tell(|metrics| metrics.token_cache(TokenCacheEvent::Hit));
+            holder(verified.confirmation())?;
+            return Ok(verified);
+        }
+        self.cache.meter().tell(|metrics| metrics.token_cache(TokenCacheEvent::Miss));
+        let verified = check(holder)?;
+        tokens.keep(key, token, &verified, held.generation, now, self.policy.leeway());
+        Ok(verified)
     }
 
     /// The verdict, and a fetch under way that may change it.
-    fn judge<C: DeserializeOwned>(
+    fn judge<C: Claims>(
         &self,
-        token: &str,
+        presented: &Presented<'_>,
         now: Timestamp,
     ) -> (Result<Verified<C>, VerifyError>, Option<Flight>) {
-        let verdict = self.check(token, now);
+        let verdict = self.check(presented, now);
         let without_keys = match &verdict {
             Err(VerifyError::KeysUnavailable { .. }) => true,
             Err(VerifyError::Rejected(rejection)) if rejection.is_missing_key() => false,
             _ => return (verdict, None),
         };
-        match self.search(token, now) {
+        match self.search(presented, now) {
             Ok(flight) => (verdict, flight),
             // No key could save this token, so it needs none to be refused.
-            Err(rejection) if without_keys => (Err(VerifyError::Rejected(rejection)), None),
+            Err(error) if without_keys => (Err(error), None),
             Err(_) => (verdict, None),
         }
     }
 
     /// A fetch that may bring the missing key, unless the token would be refused with any.
-    fn search(&self, token: &str, now: Timestamp) -> Result<Option<Flight>, Rejection> {
-        let Inner { policy, cache } = &*self.inner;
-        let token = UnverifiedJwt::parse(token, policy.max_token_bytes())?;
-        token.plausible(policy, now)?;
-        Ok(cache.search(token.kid()))
+    fn search(&self, presented: &Presented<'_>, now: Timestamp) -> Result<Option<Flight>, VerifyError> {
+        let token = UnverifiedJwt::parse(presented.token, self.policy.max_token_bytes());
+        let token = token.map_err(VerifyError::Rejected)?;
+        let mut holder = Ok(None);
+        let plausible = token.plausible_bound(&self.policy, now, |confirmation| {
+            holder = presented.confirm(confirmation, &self.dpop, now);
+            if holder.is_ok() { Ok(()) } else { Err(Rejection::SenderConstrained) }
+        });
+        holder?;
+        plausible.map_err(VerifyError::Rejected)?;
+        Ok(self.cache.search(token.kid()))
+    }
+
+    /// Tells the metrics what became of a token.
+    fn count<C>(&self, verdict: &Result<Verified<C>, VerifyError>) {
+        self.cache.meter().tell(|metrics| match verdict {
+            Ok(_) => metrics.verified(),
+            Err(VerifyError::KeysUnavailable { .. }) => metrics.keys_unavailable(),
+            Err(error) => {
+                if matches!(error, VerifyError::ProofRejected(DpopRejection::Replayed)) {
+                    metrics.dpop_replay_refused();
+                }
+                metrics.rejected(error.code());
+            }
+        });
     }
 }
+
+impl VerifyError {
+    /// A stable name for logs and metrics: that of the rejection, where there is one.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejection) => rejection.code(),
+            Self::ProofRejected(rejection) => rejection.code(),
+            Self::UseDpopNonce { .. } => "use_dpop_nonce",
+            Self::KeysUnavailable { .. } => "keys_unavailable",
+            Self::Overloaded { .. } => "overloaded",
+        }
+    }
+}
+
+/// How bad a state is; the more the worse.
+fn severity(health: &Health) -> u8 {
+    match health {
+        Health::Ok { .. } => 0,
+        Health::Stale { .. } => 1,
+        Health::Unavailable { .. } => 2,
+    }
+}
+
+/// What claims are read into: any type that serde can make from a token's payload and that may be shared by threads.
+pub trait Claims: DeserializeOwned + Send + Sync + 'static {}
+
+impl<C: DeserializeOwned + Send + Sync + 'static> Claims for C {}
 
 /// The settings of a [`Verifier`].
 #[must_use]
@@ -171,6 +382,8 @@ pub struct VerifierBuilder {
     name: Option<String>,
     roots: Vec<Root>,
     fetcher: Option<Box<dyn FetchKeys>>,
+    token_cache_bytes: Option<usize>,
+    dpop: DpopSettings,
     meter: Meter,
 }
 
@@ -194,6 +407,12 @@ pub enum BuildError {
     /// The policy accepts any issuer, so there is none to ask for its keys.
     #[error("a policy without an issuer needs a jwks_url")]
     NoIssuer,
+    /// One issuer is twice in a list.
+    #[error("the issuer {issuer} is there twice")]
+    IssuerTwice {
+        /// The issuer, escaped and cut.
+        issuer: String,
+    },
     /// Keys must not be read from this URL.
     #[error("the jwks_url {url} {problem}")]
     JwksUrl {
@@ -205,6 +424,15 @@ pub enum BuildError {
     /// A limit is out of range, or two contradict each other.
     #[error("the limits do not hold")]
     Limits(#[from] LimitsError),
+    /// The settings for DPoP do not hold.
+    #[error("the DPoP settings do not hold")]
+    Dpop(#[from] DpopSettingsError),
+    /// The cache for verified tokens is too small for even one.
+    #[error("token_cache_bytes is {found}, at least {MIN_TOKEN_CACHE_BYTES} are needed")]
+    TokenCache {
+        /// What was asked for.
+        found: usize,
+    },
     /// The name can't be sent in a header.
     #[error("the name {name} must be 1 to {MAX_NAME_BYTES} letters, digits, '-', '_' or '.'")]
     Name {
@@ -264,6 +492,20 @@ impl VerifierBuilder {
         self
     }
 
+    /// Remembers tokens that held, in about so many bytes, so that seeing one again costs a hash instead of a signature.
+    /// Default: none are remembered. An entry ends with its token, with any change of the key set, and never stands for
+    /// another policy or another type of claims. A proof of possession is checked every time.
+    pub fn token_cache_bytes(mut self, bytes: usize) -> Self {
+        self.token_cache_bytes = Some(bytes);
+        self
+    }
+
+    /// How DPoP proofs are judged. Default: [`DpopSettings::default`].
+    pub fn dpop(mut self, settings: DpopSettings) -> Self {
+        self.dpop = settings;
+        self
+    }
+
     /// Builds the verifier and begins the first fetch, without waiting for it: an issuer that is down when a service starts
     /// costs it 503s, not its start. The fetches run on the tokio runtime this is called on (its time and I/O drivers must
     /// be enabled), which has to live as long as the verifier.
@@ -282,8 +524,14 @@ impl VerifierBuilder {
                 Box::new(HttpKeys::new(source, client))
             }
         };
+        let tokens = match self.token_cache_bytes {
+            Some(found) if found < MIN_TOKEN_CACHE_BYTES => return Err(BuildError::TokenCache { found }),
+            bytes => bytes.map(TokenCache::new),
+        };
+        let dpop = Dpop::new(self.dpop)?;
         let cache = KeyCache::start(KeyCacheSettings { fetcher, limits: self.limits, runtime, meter: self.meter });
-        Ok(Verifier { inner: Arc::new(Inner { policy: self.policy, cache }) })
+        let issuer = Arc::new(Issuer { policy: self.policy, cache, tokens, dpop });
+        Ok(Verifier { issuers: [issuer].into(), by_name: Arc::default() })
     }
 }
 
@@ -331,8 +579,8 @@ fn user_agent(name: Option<&str>) -> Result<HeaderValue, BuildError> {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let issuer = self.policy().issuer();
-        f.debug_struct("Verifier").field("issuer", &issuer).field("health", &self.health()).finish_non_exhaustive()
+        let issuers: Vec<_> = self.healths().map(|(policy, health)| (policy.issuer(), health)).collect();
+        f.debug_struct("Verifier").field("issuers", &issuers).finish_non_exhaustive()
     }
 }
 
@@ -345,6 +593,9 @@ fn now() -> Timestamp {
 
 /// The product in `User-Agent`.
 const PRODUCT: &str = concat!("keywheel-verifier/", env!("CARGO_PKG_VERSION"));
+
+/// Room for a few hundred tokens.
+const MIN_TOKEN_CACHE_BYTES: usize = 1024 * 1024;
 
 /// Enough for a service and its instance, too little for a secret to be put there unnoticed.
 const MAX_NAME_BYTES: usize = 64;
