@@ -3,6 +3,8 @@
 //! The same types are minted from and read into. Whether a token holds does not depend on them: the registered claims
 //! are checked here, whatever type the caller of [`crate::check`] reads.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::json::{Json, Object, with_object};
@@ -250,22 +252,31 @@ fn check_dates(claims: &Object<'_>, policy: &Policy, now: Timestamp) -> Result<T
     let not_before = claim_date(claims, "nbf")?;
     claim_date(claims, "iat")?;
     claim_date(claims, "auth_time")?;
-    // "on or after which the JWT MUST NOT be accepted"
-    if now >= expires_at + leeway {
-        return Err(Rejection::Expired { expires_at, now, leeway });
-    }
-    // "before which the JWT MUST NOT be accepted"
-    match not_before {
-        Some(not_before) if not_before > now + leeway => Err(Rejection::NotYetValid { not_before, now, leeway }),
-        _ => Ok(expires_at),
+    check_span(Some(expires_at), not_before, leeway, now)?;
+    Ok(expires_at)
+}
+
+/// Whether `now` lies between `nbf` and `exp`.
+pub(crate) fn check_span(
+    expires_at: Option<Timestamp>,
+    not_before: Option<Timestamp>,
+    leeway: Duration,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    match (expires_at, not_before) {
+        // "on or after which the JWT MUST NOT be accepted"
+        (Some(expires_at), _) if now >= expires_at + leeway => Err(Rejection::Expired { expires_at, now, leeway }),
+        // "before which the JWT MUST NOT be accepted"
+        (_, Some(not_before)) if not_before > now + leeway => Err(Rejection::NotYetValid { not_before, now, leeway }),
+        _ => Ok(()),
     }
 }
 
-fn required<T>(value: Option<T>, claim: &'static str) -> Result<T, Rejection> {
+pub(crate) fn required<T>(value: Option<T>, claim: &'static str) -> Result<T, Rejection> {
     value.ok_or(Rejection::MissingClaim { claim })
 }
 
-fn claim_text<'j>(claims: &'j Object<'_>, claim: &'static str) -> Result<Option<&'j str>, Rejection> {
+pub(crate) fn claim_text<'j>(claims: &'j Object<'_>, claim: &'static str) -> Result<Option<&'j str>, Rejection> {
     match claims.get(claim) {
         None => Ok(None),
         Some(Json::String(text)) => Ok(Some(text)),
@@ -273,7 +284,7 @@ fn claim_text<'j>(claims: &'j Object<'_>, claim: &'static str) -> Result<Option<
     }
 }
 
-fn claim_date(claims: &Object<'_>, claim: &'static str) -> Result<Option<Timestamp>, Rejection> {
+pub(crate) fn claim_date(claims: &Object<'_>, claim: &'static str) -> Result<Option<Timestamp>, Rejection> {
     let expected = "a number of seconds from 1970 to the year 9999";
     match claims.get(claim) {
         None => Ok(None),

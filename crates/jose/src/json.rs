@@ -104,16 +104,16 @@ pub(crate) fn text(part: Part, bytes: &[u8]) -> Result<&str, Rejection> {
 }
 
 /// Reads a part of a token as one JSON object without repeated names.
-pub(crate) fn with_object<T>(
+pub(crate) fn with_object<T, E: From<Rejection>>(
     part: Part,
     json: &str,
-    read: impl FnOnce(&Object<'_>) -> Result<T, Rejection>,
-) -> Result<T, Rejection> {
+    read: impl FnOnce(&Object<'_>) -> Result<T, E>,
+) -> Result<T, E> {
     let Ok(Json::Object(object)) = serde_json::from_str(json) else {
-        return Err(Rejection::NotAnObject { part });
+        return Err(Rejection::NotAnObject { part }.into());
     };
     match object.repeated_name() {
-        Some(name) => Err(Rejection::RepeatedMember { part, found: shown(name) }),
+        Some(name) => Err(Rejection::RepeatedMember { part, found: shown(name) }.into()),
         None => read(&object),
     }
 }

@@ -276,6 +276,13 @@ impl PublicJwk {
         }
     }
 
+    /// The key ready for that algorithm, if it is for it.
+    pub(crate) fn verifying_key(&self, algorithm: Algorithm) -> Option<VerifyingKey> {
+        let is_for_it =
+            self.algorithm.is_none_or(|own| own == algorithm) && self.kty().algorithms().contains(&algorithm);
+        is_for_it.then(|| self.numbers.verifying_key(algorithm).ok()).flatten()
+    }
+
     fn new(numbers: Numbers) -> Result<Self, JwkError> {
         match &numbers {
             Numbers::Rsa { n, e } => check_rsa(n, e)?,

@@ -269,19 +269,34 @@ impl VerifiedPayload {
 }
 
 fn parse_jws(token: &str, max_bytes: usize) -> Result<UnverifiedJwt<'_>, Rejection> {
+    let OpenedJws { header, signing_input, payload, signature } = open(token, max_bytes)?;
+    let header = with_object(Part::Header, text(Part::Header, &header)?, read_header)?;
+    Ok(UnverifiedJwt { header, signing_input, payload, signature })
+}
+
+/// A compact JWS in the right shape, its parts decoded.
+pub(crate) struct OpenedJws<'t> {
+    pub(crate) header: Vec<u8>,
+    pub(crate) signing_input: &'t str,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+}
+
+/// Step 1 of [`check`].
+pub(crate) fn open(token: &str, max_bytes: usize) -> Result<OpenedJws<'_>, Rejection> {
     let [header, payload, signature] = split(token, max_bytes)?;
     if signature.is_empty() {
         return Err(Rejection::EmptyPart { part: Part::Signature });
     }
-    let signing_input = &token[..header.len() + 1 + payload.len()];
-    let header = decode(Part::Header, header)?;
-    let payload = decode(Part::Payload, payload)?;
-    let signature = decode(Part::Signature, signature)?;
-    let header = read_header(text(Part::Header, &header)?)?;
-    Ok(UnverifiedJwt { header, signing_input, payload, signature })
+    Ok(OpenedJws {
+        signing_input: &token[..header.len() + 1 + payload.len()],
+        header: decode(Part::Header, header)?,
+        payload: decode(Part::Payload, payload)?,
+        signature: decode(Part::Signature, signature)?,
+    })
 }
 
-/// Step 1 of [`check`]: size and shape. Only the header has to have content here.
+/// Size and shape. Only the header has to have content here.
 fn split(token: &str, max_bytes: usize) -> Result<[&str; 3], Rejection> {
     if token.len() > max_bytes {
         return Err(Rejection::TokenTooLarge { limit_bytes: max_bytes, found_bytes: token.len() });
@@ -311,38 +326,35 @@ fn decode(part: Part, text: &str) -> Result<Vec<u8>, Rejection> {
 
 /// Step 2 of [`check`], the part that no policy changes. `jwk jku x5u x5c` and members nobody knows are not looked at:
 /// a token can't bring its own key.
-fn read_header(json: &str) -> Result<Header, Rejection> {
-    with_object(Part::Header, json, |header| {
-        // RFC 7515 §4.1.11: "If any of the listed extension Header Parameters are not understood and supported by the
-        // recipient, then the JWS is invalid", and an empty or wrongly typed list is invalid too.
-        if header.get("crit").is_some() {
-            return Err(Rejection::CriticalHeader);
-        }
-        // RFC 7797 §7 keeps `b64` out of JWTs; `enc` and `zip` belong to encryption.
-        if let Some(member) = ["b64", "enc", "zip"].into_iter().find(|member| header.get(member).is_some()) {
-            return Err(Rejection::ForbiddenHeader { member });
-        }
-        if header_text(header, "cty")?.is_some_and(|cty| is_media_type(cty, "JWT")) {
-            return Err(Rejection::NestedToken);
-        }
-        let alg = header_text(header, "alg")?.ok_or(Rejection::MalformedHeader {
-            member: "alg",
-            expected: "a string",
-            found: "nothing",
-        })?;
-        let algorithm =
-            Algorithm::from_alg(alg).ok_or_else(|| Rejection::UnsupportedAlgorithm { found: shown(alg) })?;
-        let kid = header_text(header, "kid")?;
-        if kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
-            return Err(Rejection::MalformedHeader {
-                member: "kid",
-                expected: "at most 256 bytes long",
-                found: "a longer string",
-            });
-        }
-        let typ = header_text(header, "typ")?;
-        Ok(Header { algorithm, kid: kid.map(str::to_owned), typ: typ.map(str::to_owned) })
-    })
+pub(crate) fn read_header(header: &Object<'_>) -> Result<Header, Rejection> {
+    // RFC 7515 §4.1.11: "If any of the listed extension Header Parameters are not understood and supported by the
+    // recipient, then the JWS is invalid", and an empty or wrongly typed list is invalid too.
+    if header.get("crit").is_some() {
+        return Err(Rejection::CriticalHeader);
+    }
+    // RFC 7797 §7 keeps `b64` out of JWTs; `enc` and `zip` belong to encryption.
+    if let Some(member) = ["b64", "enc", "zip"].into_iter().find(|member| header.get(member).is_some()) {
+        return Err(Rejection::ForbiddenHeader { member });
+    }
+    if header_text(header, "cty")?.is_some_and(|cty| is_media_type(cty, "JWT")) {
+        return Err(Rejection::NestedToken);
+    }
+    let alg = header_text(header, "alg")?.ok_or(Rejection::MalformedHeader {
+        member: "alg",
+        expected: "a string",
+        found: "nothing",
+    })?;
+    let algorithm = Algorithm::from_alg(alg).ok_or_else(|| Rejection::UnsupportedAlgorithm { found: shown(alg) })?;
+    let kid = header_text(header, "kid")?;
+    if kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
+        return Err(Rejection::MalformedHeader {
+            member: "kid",
+            expected: "at most 256 bytes long",
+            found: "a longer string",
+        });
+    }
+    let typ = header_text(header, "typ")?;
+    Ok(Header { algorithm, kid: kid.map(str::to_owned), typ: typ.map(str::to_owned) })
 }
 
 fn header_text<'j>(header: &'j Object<'_>, member: &'static str) -> Result<Option<&'j str>, Rejection> {
@@ -354,7 +366,7 @@ fn header_text<'j>(header: &'j Object<'_>, member: &'static str) -> Result<Optio
 }
 
 /// RFC 7515 §4.1.9: media types are compared without case, and `application/` may be left out.
-fn is_media_type(found: &str, expected: &str) -> bool {
+pub(crate) fn is_media_type(found: &str, expected: &str) -> bool {
     const PREFIX: &str = "application/";
     let short = match found.get(..PREFIX.len()) {
         Some(prefix) if prefix.eq_ignore_ascii_case(PREFIX) => &found[PREFIX.len()..],
@@ -377,7 +389,7 @@ fn check_header(header: &Header, policy: &Policy) -> Result<(), Rejection> {
     if accepted { Ok(()) } else { Err(Rejection::WrongType { expected, found: typ.map_or("none".into(), shown) }) }
 }
 
-fn check_algorithm(found: Algorithm, allowed: &[Algorithm]) -> Result<(), Rejection> {
+pub(crate) fn check_algorithm(found: Algorithm, allowed: &[Algorithm]) -> Result<(), Rejection> {
     if allowed.contains(&found) {
         return Ok(());
     }

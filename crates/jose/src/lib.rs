@@ -30,6 +30,7 @@ mod jwks;
 mod jwt;
 mod policy;
 mod rejection;
+mod request_url;
 mod time;
 mod verifying_key;
 

@@ -1,5 +1,6 @@
 //! What keys and tokens are accepted and refused, seen from outside the crate.
 
+mod dpop;
 mod hostile;
 mod keys;
 mod rejections;
