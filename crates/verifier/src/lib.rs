@@ -36,6 +36,8 @@ mod limits;
 mod metrics;
 mod presented;
 mod schedule;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod text;
 mod token_cache;
 mod unknown_kids;

@@ -30,6 +30,14 @@ pub struct Verifier {
     issuers: Arc<[Arc<Issuer>]>,
     /// Where each issuer stands in the list; empty where there is only one, which is then not looked for.
     by_name: Arc<HashMap<String, usize>>,
+    clock: Clock,
+}
+
+/// The clock that claims are compared with: the system's, and in tests another one.
+#[derive(Clone, Default)]
+struct Clock {
+    #[cfg(any(test, feature = "testing"))]
+    test: Option<crate::testing::TestClock>,
 }
 
 /// One issuer: what its tokens have to be, its keys, and what was verified with them.
@@ -82,6 +90,7 @@ impl Verifier {
             name: None,
             roots: Vec::new(),
             fetcher: None,
+            clock: Clock::default(),
             token_cache_bytes: None,
             dpop: DpopSettings::default(),
             meter: Meter::default(),
@@ -97,7 +106,9 @@ impl Verifier {
     /// - [`BuildError::IssuerTwice`]: one issuer is there twice; a policy can name [several
     ///   audiences](Policy::or_audience)
     pub fn several(verifiers: impl IntoIterator<Item = Self>) -> Result<Self, BuildError> {
-        let issuers: Vec<_> = verifiers.into_iter().flat_map(|verifier| verifier.issuers.to_vec()).collect();
+        let verifiers: Vec<_> = verifiers.into_iter().collect();
+        let clock = verifiers.first().map(|verifier| verifier.clock.clone()).unwrap_or_default();
+        let issuers: Vec<_> = verifiers.iter().flat_map(|verifier| verifier.issuers.to_vec()).collect();
         let mut by_name = HashMap::with_capacity(issuers.len());
         for (index, issuer) in issuers.iter().enumerate() {
             let name = issuer.policy.issuer().ok_or(BuildError::NoIssuer)?;
@@ -110,7 +121,7 @@ impl Verifier {
             1 => by_name.clear(),
             _ => {}
         }
-        Ok(Self { issuers: issuers.into(), by_name: Arc::new(by_name) })
+        Ok(Self { issuers: issuers.into(), by_name: Arc::new(by_name), clock })
     }
 
     /// Verifies a bearer token with the keys at hand, without waiting and without a lock.
@@ -123,7 +134,7 @@ impl Verifier {
     /// - [`VerifyError::KeysUnavailable`]: there are no keys, or only such as have been out of contact with the issuer for
     ///   longer than [`Limits::trusted`]
     pub fn verify_now<C: Claims>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        self.verify_now_at(token, now())
+        self.verify_now_at(token, self.clock.now())
     }
 
     /// Verifies a bearer token, and where the key is missing waits for one fetch that may bring it.
@@ -135,7 +146,7 @@ impl Verifier {
     /// # Errors
     /// As for [`verify_now`](Self::verify_now)
     pub async fn verify<C: Claims>(&self, token: &str) -> Result<Verified<C>, VerifyError> {
-        self.verify_at(token, now()).await
+        self.verify_at(token, self.clock.now()).await
     }
 
     /// [`verify_now`](Self::verify_now) for a token that came with more than itself: a DPoP proof, a client certificate.
@@ -145,7 +156,7 @@ impl Verifier {
     /// - [`VerifyError::ProofRejected`], [`VerifyError::UseDpopNonce`]: the token holds and its DPoP proof does not
     /// - [`VerifyError::Overloaded`]: too many proofs to remember
     pub fn verify_presented_now<C: Claims>(&self, presented: &Presented<'_>) -> Result<Verified<C>, VerifyError> {
-        self.verify_presented_now_at(presented, now())
+        self.verify_presented_now_at(presented, self.clock.now())
     }
 
     /// [`verify`](Self::verify) for a token that came with more than itself: a DPoP proof, a client certificate.
@@ -153,7 +164,7 @@ impl Verifier {
     /// # Errors
     /// As for [`verify_presented_now`](Self::verify_presented_now)
     pub async fn verify_presented<C: Claims>(&self, presented: &Presented<'_>) -> Result<Verified<C>, VerifyError> {
-        self.verify_presented_at(presented, now()).await
+        self.verify_presented_at(presented, self.clock.now()).await
     }
 
     /// [`verify_now`](Self::verify_now) as of `now`, for tests and tools that move time.
@@ -233,7 +244,7 @@ impl Verifier {
     /// [`DpopSettings::nonce`] asks for none.
     #[must_use]
     pub fn dpop_nonce(&self) -> Option<String> {
-        let now = now();
+        let now = self.clock.now();
         self.issuers.iter().find_map(|issuer| issuer.dpop.nonce(now))
     }
 
@@ -382,6 +393,7 @@ pub struct VerifierBuilder {
     name: Option<String>,
     roots: Vec<Root>,
     fetcher: Option<Box<dyn FetchKeys>>,
+    clock: Clock,
     token_cache_bytes: Option<usize>,
     dpop: DpopSettings,
     meter: Meter,
@@ -506,6 +518,13 @@ impl VerifierBuilder {
         self
     }
 
+    /// Judges the time of tokens by this clock instead of the system's. The age of keys goes by tokio's all the same.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn clock(mut self, clock: crate::testing::TestClock) -> Self {
+        self.clock.test = Some(clock);
+        self
+    }
+
     /// Builds the verifier and begins the first fetch, without waiting for it: an issuer that is down when a service starts
     /// costs it 503s, not its start. The fetches run on the tokio runtime this is called on (its time and I/O drivers must
     /// be enabled), which has to live as long as the verifier.
@@ -531,7 +550,7 @@ impl VerifierBuilder {
         let dpop = Dpop::new(self.dpop)?;
         let cache = KeyCache::start(KeyCacheSettings { fetcher, limits: self.limits, runtime, meter: self.meter });
         let issuer = Arc::new(Issuer { policy: self.policy, cache, tokens, dpop });
-        Ok(Verifier { issuers: [issuer].into(), by_name: Arc::default() })
+        Ok(Verifier { issuers: [issuer].into(), by_name: Arc::default(), clock: self.clock })
     }
 }
 
@@ -584,8 +603,18 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// The clock that claims are compared with; ages of the cache are measured by tokio's, which does not jump.
-fn now() -> Timestamp {
+impl Clock {
+    fn now(&self) -> Timestamp {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(clock) = &self.test {
+            return clock.now();
+        }
+        system_now()
+    }
+}
+
+/// The system's clock; ages of the cache are measured by tokio's, which does not jump.
+pub(crate) fn system_now() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "the verifier's only reading of the wall clock")]
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX))

@@ -956,7 +956,7 @@ mod building {
             verifier.verify_now::<AccessTokenClaims>(&token).map(drop)
         };
 
-        let (past, future) = (verdict_at(now().as_unix() - 3600), verdict_at(now().as_unix() + 3600));
+        let (past, future) = (verdict_at(system_now().as_unix() - 3600), verdict_at(system_now().as_unix() + 3600));
 
         assert!(matches!(past, Err(VerifyError::Rejected(Rejection::Expired { .. }))), "{past:?}");
         assert_eq!(future, Ok(()));

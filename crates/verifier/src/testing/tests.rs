@@ -1,0 +1,1 @@
+//! What the faults do to a real verifier.
