@@ -32,6 +32,7 @@ mod dpop;
 mod fetch;
 #[cfg(test)]
 mod fixtures;
+mod front;
 mod limits;
 mod metrics;
 mod presented;
@@ -46,6 +47,12 @@ mod verifier;
 pub use cache::Health;
 pub use dpop::{DpopSettings, DpopSettingsError, Nonce};
 pub use fetch::{Caching, FetchError, FetchFuture, FetchKeys, Fetched, UrlProblem};
+#[cfg(feature = "axum")]
+pub use front::Bearer;
+pub use front::{
+    Grants, Guard, GuardFuture, GuardLayer, GuardService, InvalidUrl, PeerCertificate, Refusal, Requirement,
+    ResourceMetadata,
+};
 pub use keywheel_jose::{
     AccessTokenClaims, Algorithm, Audience, Confirmation, DpopPolicy, DpopRejection, DpopRequest, IdTokenClaims, Policy,
     PolicyError, Rejection, Timestamp, TokenType, Verified,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
-use keywheel_jose::{Confirmation, DpopRejection, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check_bound};
+use keywheel_jose::{Algorithm, Confirmation, DpopRejection, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check_bound};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -246,6 +246,29 @@ impl Verifier {
     pub fn dpop_nonce(&self) -> Option<String> {
         let now = self.clock.now();
         self.issuers.iter().find_map(|issuer| issuer.dpop.nonce(now))
+    }
+
+    /// The algorithms of the DPoP proofs that are accepted, for challenges: those of the first issuer.
+    pub(crate) fn dpop_algorithms(&self) -> &[Algorithm] {
+        self.issuers.first().map(|issuer| issuer.dpop.policy().algorithms()).unwrap_or_default()
+    }
+
+    /// What [`verify_presented`](Self::verify_presented) says, if it says so without waiting; `None` and nothing counted if
+    /// it would wait.
+    pub(crate) fn verify_presented_at_once<C: Claims>(
+        &self,
+        presented: &Presented<'_>,
+    ) -> Option<Result<Verified<C>, VerifyError>> {
+        let issuer = match self.issuer_of(presented.token) {
+            Ok(issuer) => issuer,
+            Err(error) => return Some(Err(error)),
+        };
+        let (verdict, flight) = issuer.judge(presented, self.clock.now());
+        if flight.is_some() {
+            return None;
+        }
+        issuer.count(&verdict);
+        Some(verdict)
     }
 
     /// The issuer whose token this says it is. Nothing is proved yet: it only decides whose keys and policy will.
