@@ -40,6 +40,11 @@ impl Signer {
         Self { kid: kid.to_owned(), pair }
     }
 
+    /// The same key under another `kid`.
+    pub(crate) fn named(self, kid: &str) -> Self {
+        Self { kid: kid.to_owned(), ..self }
+    }
+
     pub(crate) fn jwk(&self) -> PublicJwk {
         let key = PublicJwk::ed25519(self.pair.public_key().as_ref()).expect("a public key");
         key.with_kid(&self.kid).expect("a short kid")
@@ -48,6 +53,17 @@ impl Signer {
     /// A token that holds for an hour.
     pub(crate) fn token(&self) -> String {
         self.token_with(json!({}))
+    }
+
+    /// A DPoP proof for the holder of this key, made [`ISSUED_AT`] unless the claims say otherwise.
+    pub(crate) fn proof(&self, access_token: &str, claims: serde_json::Value) -> String {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, access_token.as_bytes());
+        let mut payload = json!({"iat": ISSUED_AT.as_unix(), "ath": BASE64_URL_SAFE_NO_PAD.encode(hash)});
+        for (name, value) in claims.as_object().expect("claims are an object") {
+            payload[name] = value.clone();
+        }
+        let x = BASE64_URL_SAFE_NO_PAD.encode(self.pair.public_key());
+        self.sign(&json!({"alg": "EdDSA", "typ": "dpop+jwt", "jwk": {"kty": "OKP", "crv": "Ed25519", "x": x}}), &payload)
     }
 
     /// A token with these claims instead of, or beside, the usual ones.
@@ -59,7 +75,10 @@ impl Signer {
         for (name, value) in claims.as_object().expect("claims are an object") {
             payload[name] = value.clone();
         }
-        let header = json!({"alg": "EdDSA", "typ": "at+jwt", "kid": self.kid});
+        self.sign(&json!({"alg": "EdDSA", "typ": "at+jwt", "kid": self.kid}), &payload)
+    }
+
+    fn sign(&self, header: &serde_json::Value, payload: &serde_json::Value) -> String {
         let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(payload.to_string().as_bytes()));
         let signature = encode(self.pair.sign(signed.as_bytes()).as_ref());

@@ -7,6 +7,10 @@ use tokio::time::sleep;
 use super::*;
 use crate::fixtures::{Answer, ISSUED_AT, ISSUER, ScriptedIssuer, Signer, key_set, policy};
 
+mod dpop;
+mod several;
+mod token_cache;
+
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -960,6 +964,6 @@ mod building {
 
         assert!(matches!(past, Err(VerifyError::Rejected(Rejection::Expired { .. }))), "{past:?}");
         assert_eq!(future, Ok(()));
-        assert_eq!(verifier.policy().issuer(), Some(ISSUER));
+        assert_eq!(verifier.policies().next().and_then(Policy::issuer), Some(ISSUER));
     }
 }
