@@ -1,5 +1,6 @@
 //! Whole stories across issuer and verifiers, with real processes, sockets, signals and seconds.
 
+mod adversarial;
 mod commands;
 mod emergency;
 mod harness;

@@ -1,0 +1,101 @@
+//! What an attacker would send, as tables: each token with its verdict, put to every way there is to ask for one.
+//!
+//! A verifier is as strong as its weakest front, so the same cases go to all of them. A line of a table is one token, its
+//! verdict and the sentence of the RFC that it is about; adding a front is an implementation of [`fronts::Front`].
+
+mod algorithms;
+mod claims;
+mod encodings;
+mod fronts;
+mod headers;
+mod signer;
+mod table;
+mod trap;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keywheel_verifier::Limits;
+use tokio::task::JoinSet;
+
+use fronts::{Check, CommandLine, Front, Reads, Verify, VerifyNow, fits, long_fresh, verifier};
+use table::{Case, Verdict, World};
+use trap::Trap;
+
+#[tokio::test]
+async fn the_function_gives_the_verdicts_of_the_tables() {
+    let world = World::ours();
+    put_all_to(Arc::new(Check::new(&world, Reads::AnyClaims))).await;
+    put_all_to(Arc::new(Check::new(&world, Reads::AccessTokenClaims))).await;
+}
+
+#[tokio::test]
+async fn the_verifier_gives_the_verdicts_of_the_tables() {
+    let (verifier, _) = verifier(&World::ours(), long_fresh()).await;
+    put_all_to(Arc::new(VerifyNow(verifier.clone()))).await;
+    put_all_to(Arc::new(Verify(verifier))).await;
+}
+
+#[tokio::test]
+async fn the_command_line_gives_the_verdicts_of_the_tables() {
+    put_all_to(Arc::new(CommandLine::new(&World::ours()))).await;
+}
+
+/// Every token causes at most one fetch, and none but those that only lack a key.
+#[tokio::test(start_paused = true)]
+async fn only_a_plausible_token_of_an_unknown_key_causes_a_fetch() {
+    let limits = Limits { cooldown: Duration::from_millis(100), ..long_fresh() };
+    let (verifier, fetches) = verifier(&World::ours(), limits.clone()).await;
+    let front = Verify(verifier);
+    let mut searched = 0;
+
+    for case in cases(Trap::new().await.address()).iter().filter(|case| front.takes(case)) {
+        tokio::time::sleep(limits.cooldown * 2).await;
+        let before = fetches.load(Ordering::Relaxed);
+        front.judge(case).await;
+        let fetched = fetches.load(Ordering::Relaxed) - before;
+
+        let may = usize::from(case.verdict == Verdict::Refuse("unknown_kid"));
+        assert!(fetched <= may, "{case}: {fetched} fetches");
+        searched += fetched;
+    }
+
+    assert!(searched > 40, "the tables have more unknown keys than {searched}");
+}
+
+/// All cases to one front. Nobody may have connected to what tokens name.
+async fn put_all_to(front: Arc<dyn Front>) {
+    let trap = Trap::new().await;
+    let cases = cases(trap.address());
+    let taken: Vec<usize> = (0..cases.len()).filter(|index| front.takes(&cases[*index])).collect();
+    assert!(taken.len() > 1_000, "only {} cases were put to the front", taken.len());
+
+    let mut asking = JoinSet::new();
+    for start in 0..AT_ONCE {
+        let (front, cases) = (Arc::clone(&front), Arc::clone(&cases));
+        let share: Vec<usize> = taken.iter().copied().skip(start).step_by(AT_ONCE).collect();
+        asking.spawn(async move {
+            let mut wrong = Vec::new();
+            for case in share.into_iter().map(|index| &cases[index]) {
+                let answer = front.judge(case).await;
+                if !fits(&answer, case, front.reads()) {
+                    wrong.push(format!("{case}: expected {:?}, got {answer:?}", case.verdict));
+                }
+            }
+            wrong
+        });
+    }
+    let wrong = asking.join_all().await.concat();
+
+    assert!(wrong.is_empty(), "{} of {} verdicts are wrong:\n{}", wrong.len(), taken.len(), wrong.join("\n"));
+    assert_eq!(trap.connections(), 0, "somebody followed a URL in a token");
+}
+
+fn cases(trap: std::net::SocketAddr) -> Arc<[Case]> {
+    let groups = [algorithms::cases(), headers::cases(trap), encodings::cases(), claims::cases()];
+    groups.concat().into()
+}
+
+/// Processes of the command line side by side.
+const AT_ONCE: usize = 4;
