@@ -3,7 +3,8 @@
 //! The cache decides *when* to fetch and what to do with the answer; this module only knows *how*. One fetch is:
 //!
 //! 1. find the key set: the configured `jwks_url`, or the `jwks_uri` of the issuer's discovery document, whose `issuer`
-//!    must be ours character by character (OpenID Connect Discovery 1.0 §4.3);
+//!    must be ours character by character (OpenID Connect Discovery 1.0 §4.3, RFC 8414 §3.3). Where there is no OpenID
+//!    document (404), the one of RFC 8414 is asked for;
 //! 2. `GET` it, with `If-None-Match` where we hold an entity tag (RFC 9110 §13.1.2);
 //! 3. hand back the bytes and what the headers say about their age (RFC 9111 §5.2.2).
 //!
@@ -242,6 +243,8 @@ pub(crate) enum Source {
         issuer: String,
         /// Where the document is.
         url: Url,
+        /// Where it is for an authorization server that is no OpenID provider.
+        fallback: Url,
     },
 }
 
@@ -256,7 +259,19 @@ impl Source {
         // §4.1: "any terminating / MUST be removed before appending".
         let url = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
         let url = Url::parse(&url).map_err(|_| UrlProblem::Unreadable)?;
-        Ok(Self::Discovery { issuer: issuer.to_owned(), url })
+        // RFC 8414 §3.1: "inserting the well-known URI string into the authorization server's issuer identifier between
+        // the host component and the path component".
+        let mut fallback = parsed;
+        let path = format!("/.well-known/oauth-authorization-server{}", fallback.path().trim_end_matches('/'));
+        fallback.set_path(&path);
+        Ok(Self::Discovery { issuer: issuer.to_owned(), url, fallback })
+    }
+
+    /// Where the first request goes.
+    pub(crate) fn url(&self) -> &Url {
+        match self {
+            Self::Jwks(url) | Self::Discovery { url, .. } => url,
+        }
     }
 }
 
@@ -296,9 +311,9 @@ impl HttpKeys {
 
     /// Step 1: where the key set is.
     async fn locate(&self) -> Result<Url, FetchError> {
-        let (issuer, document_url) = match &self.source {
+        let (issuer, document_url, fallback_url) = match &self.source {
             Source::Jwks(url) => return Ok(url.clone()),
-            Source::Discovery { issuer, url } => (issuer, url),
+            Source::Discovery { issuer, url, fallback } => (issuer, url, fallback),
         };
         let Discovered { jwks_url: known, due, .. } = self.edit(|discovered| discovered.clone());
         if let Some(url) = &known
@@ -306,7 +321,11 @@ impl HttpKeys {
         {
             return Ok(url.clone());
         }
-        match self.discover(issuer, document_url).await {
+        let discovered = match self.discover(issuer, document_url).await {
+            Err(FetchError::Status { status: StatusCode::NOT_FOUND, .. }) => self.discover(issuer, fallback_url).await,
+            result => result,
+        };
+        match discovered {
             Ok(url) => {
                 self.edit(|discovered| {
                     discovered.jwks_url = Some(url.clone());
@@ -482,7 +501,7 @@ fn shown(url: &Url) -> String {
 const DISCOVERY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Entity tags are hashes or versions; a longer one would only make our requests large.
-const MAX_ETAG_BYTES: usize = 1024;
+pub(crate) const MAX_ETAG_BYTES: usize = 1024;
 
 /// How much of an answer hyper buffers, and so how long its head may be.
 const MAX_HEADER_BYTES: usize = 32 * 1024;

@@ -27,15 +27,20 @@
 //!   [`Limits::cooldown`], and one that is not even plausible causes none.
 //! - An answer that is broken, empty, late or too large changes nothing.
 
+mod answer;
 mod cache;
+mod change;
 mod dpop;
 mod fetch;
 #[cfg(test)]
 mod fixtures;
+mod ledger;
 mod front;
 mod limits;
 mod metrics;
 mod presented;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod schedule;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -43,6 +48,7 @@ mod text;
 mod token_cache;
 mod unknown_kids;
 mod verifier;
+mod warm_start;
 
 pub use cache::Health;
 pub use dpop::{DpopSettings, DpopSettingsError, Nonce};
@@ -60,4 +66,6 @@ pub use keywheel_jose::{
 pub use limits::{Limits, LimitsError};
 pub use metrics::{Alarm, FetchOutcome, FetchReport, KeysChanged, Lane, Metrics, TokenCacheEvent, UnknownKid};
 pub use presented::{Presented, Scheme};
+#[cfg(feature = "prometheus")]
+pub use prometheus::PrometheusMetrics;
 pub use verifier::{BuildError, Claims, Verifier, VerifierBuilder, VerifyError};

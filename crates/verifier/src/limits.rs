@@ -25,8 +25,8 @@ pub struct Limits {
     pub cooldown: Duration,
     /// How long opening a TCP connection may take. Default 3 s: two SYN retransmissions.
     pub connect_timeout: Duration,
-    /// How long one request may take, from connecting to the last byte. Default 10 s. A fetch is at most two requests,
-    /// discovery and the set, and is given up after twice this.
+    /// How long one request may take, from connecting to the last byte. Default 10 s. A fetch is discovery, if need be at
+    /// both of its places, and the set, and is given up after twice this.
     pub exchange_deadline: Duration,
     /// The longest body that is read, in bytes. Default 256 KiB: a set of a hundred RSA keys with certificates. At most
     /// [`KeySet::MAX_BYTES`].

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ use crate::metrics::{Meter, Metrics, TokenCacheEvent};
 use crate::presented::Presented;
 use crate::text::excerpt;
 use crate::token_cache::TokenCache;
+use crate::warm_start::WarmStart;
 
 /// Verifies the tokens of one issuer, or of [several](Verifier::several), with keys it keeps fresh. Clones share the keys;
 /// when the last one is dropped, the background work ends.
@@ -94,6 +96,7 @@ impl Verifier {
             token_cache_bytes: None,
             dpop: DpopSettings::default(),
             meter: Meter::default(),
+            warm_start_file: None,
         }
     }
 
@@ -420,6 +423,7 @@ pub struct VerifierBuilder {
     token_cache_bytes: Option<usize>,
     dpop: DpopSettings,
     meter: Meter,
+    warm_start_file: Option<PathBuf>,
 }
 
 enum Root {
@@ -521,6 +525,17 @@ impl VerifierBuilder {
         self
     }
 
+    /// Keeps the key set in this file for the next start, which then verifies tokens even while the issuer is down, for as
+    /// long as this process would have. Default: nowhere.
+    ///
+    /// One file for one issuer, in a folder that only this service may write: whoever can write the file decides whose
+    /// tokens are accepted until the first fetch. It is read in [`build`](Self::build); one that is damaged, too old or
+    /// another issuer's is a warning in the log, no more.
+    pub fn warm_start_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.warm_start_file = Some(path.into());
+        self
+    }
+
     /// Tells `metrics` what happens. Default: nobody.
     pub fn metrics(mut self, metrics: impl Metrics) -> Self {
         self.meter = Meter::new(metrics);
@@ -557,21 +572,36 @@ impl VerifierBuilder {
     pub fn build(self) -> Result<Verifier, BuildError> {
         let runtime = Handle::try_current().map_err(BuildError::NoRuntime)?;
         self.limits.validate()?;
-        let fetcher = match self.fetcher {
-            Some(fetcher) => fetcher,
+        let (fetcher, source) = match self.fetcher {
+            Some(fetcher) => (fetcher, "the service's own".to_owned()),
             None => {
                 let source = source(&self.policy, self.jwks_url.as_deref())?;
                 let client =
                     HttpClient::new(&self.limits, certificates(&self.roots)?, user_agent(self.name.as_deref())?);
-                Box::new(HttpKeys::new(source, client))
+                let url = source.url().to_string();
+                (Box::new(HttpKeys::new(source, client)) as Box<dyn FetchKeys>, url)
             }
         };
+        let warm_start = self.warm_start_file.map(|path| WarmStart {
+            path,
+            issuer: self.policy.issuer().map(str::to_owned),
+            source,
+            leeway: self.policy.leeway(),
+        });
+        let clock = self.clock.clone();
         let tokens = match self.token_cache_bytes {
             Some(found) if found < MIN_TOKEN_CACHE_BYTES => return Err(BuildError::TokenCache { found }),
             bytes => bytes.map(TokenCache::new),
         };
         let dpop = Dpop::new(self.dpop)?;
-        let cache = KeyCache::start(KeyCacheSettings { fetcher, limits: self.limits, runtime, meter: self.meter });
+        let cache = KeyCache::start(KeyCacheSettings {
+            fetcher,
+            limits: self.limits,
+            runtime,
+            meter: self.meter,
+            warm_start,
+            wall_clock: Arc::new(move || clock.now()),
+        });
         let issuer = Arc::new(Issuer { policy: self.policy, cache, tokens, dpop });
         Ok(Verifier { issuers: [issuer].into(), by_name: Arc::default(), clock: self.clock })
     }
