@@ -2,6 +2,7 @@
 //!
 //! A sealed key is `version (1) ‖ key-encryption key id (8) ‖ nonce (12) ‖ ciphertext and tag`. The associated data is
 //! `version ‖ key id ‖ kid ‖ 0 ‖ alg`, so that a row's private half can't be moved to another row or algorithm.
+//! A key derived from it authenticates what the issuer hands out and gets back.
 //! The key-encryption key lives in a file of its own, as 32 bytes in base64 or hex. There may be several
 //! ([`KeyEncryptionKeys`]), so that one can be exchanged for another while the server runs.
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_jose::Algorithm;
@@ -124,6 +126,19 @@ impl KeyEncryptionKeys {
         self.first.id()
     }
 
+    /// A tag that only this issuer can make: HMAC-SHA-256 of `message` under a key derived from the first, for what is
+    /// handed out and comes back (a form, an interrupted request). `purpose` keeps a tag from serving for something else.
+    #[must_use]
+    pub fn tag(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
+        self.first.tag(purpose, message)
+    }
+
+    /// Whether [`Self::tag`] made this, with any of the keys; in constant time for each.
+    #[must_use]
+    pub fn made_tag(&self, purpose: &str, message: &[u8], tag: &[u8]) -> bool {
+        self.all().any(|key| hmac::verify(&key.mac, &tagged(purpose, message), tag).is_ok())
+    }
+
     fn all(&self) -> impl Iterator<Item = &KeyEncryptionKey> {
         std::iter::once(&self.first).chain(&self.others)
     }
@@ -133,6 +148,7 @@ impl KeyEncryptionKeys {
 pub struct KeyEncryptionKey {
     id: [u8; ID_LENGTH],
     cipher: RandomizedNonceKey,
+    mac: hmac::Key,
 }
 
 impl fmt::Debug for KeyEncryptionKey {
@@ -233,8 +249,21 @@ impl KeyEncryptionKey {
         let labelled = Zeroizing::new([b"keywheel key-encryption key".as_slice(), bytes].concat());
         let name = digest(&SHA256, &labelled);
         let id = *name.as_ref().first_chunk().expect("a SHA-256 digest has 32 bytes");
-        Ok(Self { id, cipher: RandomizedNonceKey::new(&AES_256_GCM, bytes).map_err(|_| SealError::Cipher)? })
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM, bytes).map_err(|_| SealError::Cipher)?;
+        // RFC 5869 §2.3, one block: the key is uniformly random, so there is nothing to extract.
+        let expanded = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), b"keywheel message authentication\x01");
+        Ok(Self { id, cipher, mac: hmac::Key::new(hmac::HMAC_SHA256, expanded.as_ref()) })
     }
+
+    fn tag(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
+        let tag = hmac::sign(&self.mac, &tagged(purpose, message));
+        tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes")
+    }
+}
+
+/// No purpose holds a zero byte, so no two pairs read the same.
+fn tagged(purpose: &str, message: &[u8]) -> Vec<u8> {
+    [purpose.as_bytes(), &[0], message].concat()
 }
 
 fn associated_data(id: &[u8; ID_LENGTH], kid: &str, alg: Algorithm) -> Vec<u8> {
@@ -281,6 +310,19 @@ mod tests {
 
         assert!(matches!(key(1).open("kid-2", Algorithm::ES256, &sealed), Err(SealError::Altered { .. })));
         assert!(matches!(key(1).open("kid-1", Algorithm::RS256, &sealed), Err(SealError::Altered { .. })));
+    }
+
+    #[test]
+    fn a_tag_is_for_one_message_and_one_purpose() {
+        let keys = KeyEncryptionKeys::new(key(1), Vec::new());
+        let tag = keys.tag("form", b"a message");
+
+        assert!(keys.made_tag("form", b"a message", &tag));
+        assert!(!keys.made_tag("form", b"another", &tag));
+        assert!(!keys.made_tag("link", b"a message", &tag));
+        assert!(!keys.made_tag("form", b"a message", &tag[..31]));
+        assert!(!KeyEncryptionKeys::new(key(2), Vec::new()).made_tag("form", b"a message", &tag));
+        assert!(KeyEncryptionKeys::new(key(2), vec![key(1)]).made_tag("form", b"a message", &tag), "a key on its way out");
     }
 
     #[test]
