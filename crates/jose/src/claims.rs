@@ -212,7 +212,7 @@ fn check_issuer<'j>(claims: &'j Object<'_>, policy: &Policy) -> Result<Option<&'
 }
 
 /// RFC 7519 §4.1.3, and for ID tokens OpenID Connect Core §3.1.3.7 steps 3 to 5.
-fn check_audience(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
+pub(crate) fn check_audience(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
     let malformed =
         |found| Rejection::MalformedClaim { claim: "aud", expected: "a string or a non-empty array of strings", found };
     let mut found: Vec<&str> = Vec::new();
@@ -246,7 +246,7 @@ fn check_audience(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection>
 }
 
 /// RFC 7519 §4.1.4 to §4.1.6. Returns `exp`.
-fn check_dates(claims: &Object<'_>, policy: &Policy, now: Timestamp) -> Result<Timestamp, Rejection> {
+pub(crate) fn check_dates(claims: &Object<'_>, policy: &Policy, now: Timestamp) -> Result<Timestamp, Rejection> {
     let leeway = policy.leeway();
     let expires_at = required(claim_date(claims, "exp")?, "exp")?;
     let not_before = claim_date(claims, "nbf")?;

@@ -24,6 +24,7 @@ mod alg;
 mod claims;
 mod confirmation;
 mod dpop;
+mod introspected;
 mod json;
 mod jwk;
 mod jwks;
@@ -38,6 +39,7 @@ pub use alg::{Algorithm, UnknownAlgorithm};
 pub use claims::{AccessTokenClaims, Audience, IdTokenClaims};
 pub use confirmation::{Confirmation, Holder, ProofMethod, certificate_thumbprint};
 pub use dpop::{DpopPolicy, DpopProof, DpopRejection, DpopRequest, check_dpop};
+pub use introspected::{Introspected, IntrospectionAnswer, MissingAudience, UnreadableAnswer};
 pub use jwk::{JwkError, KeyType, PublicJwk};
 pub use jwks::{KeySet, KeySetError, RefusedKey};
 pub use jwt::{

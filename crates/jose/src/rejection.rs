@@ -222,6 +222,12 @@ pub enum Rejection {
     /// A DPoP proof came with a token that is not bound to a DPoP key (RFC 9449 §7.1).
     #[error("expected a token bound to a DPoP key (cnf.jkt), found one that is not")]
     NotBound,
+    /// An opaque token with characters that no token has (RFC 6750 §2.1), or none at all.
+    #[error("expected a token of the characters of RFC 6750 (b64token), found others or none")]
+    MalformedToken,
+    /// The issuer was asked (RFC 7662) and says that the token is not active.
+    #[error("the issuer says that the token is not active")]
+    Inactive,
     /// The claims hold but do not fit the type the caller reads them into.
     #[error("the claims do not have the expected members: {found}")]
     UnexpectedClaims {
@@ -265,6 +271,8 @@ impl Rejection {
             Self::SenderConstrained => "sender_constrained",
             Self::ProofMismatch { .. } => "proof_mismatch",
             Self::NotBound => "not_bound",
+            Self::MalformedToken => "malformed_token",
+            Self::Inactive => "inactive",
             Self::UnexpectedClaims { .. } => "unexpected_claims",
         }
     }
