@@ -3,17 +3,20 @@
 //! The same types are minted from and read into. Whether a token holds does not depend on them: the registered claims
 //! are checked here, whatever type the caller of [`crate::check`] reads.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::json::{Json, Object, with_object};
+use crate::json::{Json, Object, with_object, with_object_and_array};
 use crate::rejection::shown;
 use crate::{Confirmation, Part, Policy, Rejection, Timestamp, TokenType};
 
 /// Whom a token is for. One audience is written as a string, several as an array (RFC 7519 §4.1.3).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "OneOrMany")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audience(Vec<String>);
 
 /// The claims of an access token (RFC 9068 §2.2).
@@ -99,8 +102,8 @@ pub struct IdTokenClaims {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Registered {
     pub(crate) expires_at: Timestamp,
-    pub(crate) issuer: Option<String>,
-    pub(crate) subject: Option<String>,
+    pub(crate) issuer: Option<Arc<str>>,
+    pub(crate) subject: Option<Box<str>>,
     pub(crate) confirmation: Option<Confirmation>,
 }
 
@@ -150,19 +153,27 @@ impl Serialize for Audience {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrMany)
+    }
 }
 
-impl From<OneOrMany> for Audience {
-    fn from(read: OneOrMany) -> Self {
-        match read {
-            OneOrMany::One(audience) => Self(vec![audience]),
-            OneOrMany::Many(audiences) => Self(audiences),
-        }
+struct OneOrMany;
+
+impl<'de> Visitor<'de> for OneOrMany {
+    type Value = Audience;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an array of strings")
+    }
+
+    fn visit_str<E: de::Error>(self, audience: &str) -> Result<Audience, E> {
+        Ok(audience.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, audiences: A) -> Result<Audience, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(audiences)).map(Audience)
     }
 }
 
@@ -173,7 +184,7 @@ pub(crate) fn check_claims(
     now: Timestamp,
     holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
 ) -> Result<Registered, Rejection> {
-    with_object(Part::Payload, payload, |claims| {
+    with_object_and_array(Part::Payload, payload, "aud", |claims| {
         for claim in ["jti", "client_id", "scope"] {
             claim_text(claims, claim)?;
         }
@@ -189,8 +200,9 @@ pub(crate) fn check_claims(
         holder(confirmation.as_ref())?;
         Ok(Registered {
             expires_at,
-            issuer: issuer.map(str::to_owned),
-            subject: subject.map(str::to_owned),
+            // The one the policy expects is there already.
+            issuer: policy.shared_issuer().or_else(|| issuer.map(Arc::from)),
+            subject: subject.map(Box::from),
             confirmation,
         })
     })

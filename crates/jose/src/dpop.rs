@@ -15,12 +15,10 @@
 
 use std::time::Duration;
 
-use signature::Verifier;
-
 use crate::claims::{check_span, claim_date, claim_text, required};
 use crate::confirmation::sha256_base64url;
 use crate::json::{Json, Object, text, with_object};
-use crate::jwt::{check_algorithm, is_media_type, open, read_header};
+use crate::jwt::{Parts, check_algorithm, is_media_type, read_header};
 use crate::rejection::shown;
 use crate::request_url::RequestUrl;
 use crate::{Algorithm, JwkError, Part, Policy, PublicJwk, Rejection, Timestamp};
@@ -142,13 +140,15 @@ pub fn check_dpop(
 ) -> Result<DpopProof, DpopRejection> {
     let url = RequestUrl::parse(request.url)
         .ok_or_else(|| DpopRejection::UnusableRequestUrl { found: shown(request.url) })?;
-    let proof = open(request.proof, policy.max_proof_bytes)?;
+    let (header, proof) = Parts::split(request.proof, policy.max_proof_bytes)?.decode()?;
     let (algorithm, key) =
-        with_object(Part::Header, text(Part::Header, &proof.header)?, |header| check_header(header, policy))?;
+        with_object(Part::Header, text(Part::Header, &header)?, |header| check_header(header, policy))?;
     let verifying_key = key.verifying_key(algorithm).ok_or(DpopRejection::UnsuitableKey { algorithm })?;
-    verifying_key.verify(proof.signing_input.as_bytes(), &proof.signature).map_err(|_| DpopRejection::BadSignature)?;
+    if !verifying_key.signed(proof.signing_input.as_bytes(), proof.signature()) {
+        return Err(DpopRejection::BadSignature);
+    }
 
-    with_object(Part::Payload, text(Part::Payload, &proof.payload)?, |claims| {
+    with_object(Part::Payload, text(Part::Payload, proof.payload())?, |claims| {
         let jti = required(bounded_text(claims, "jti")?, "jti")?;
         let htm = required(claim_text(claims, "htm")?, "htm")?;
         let htu = required(claim_text(claims, "htu")?, "htu")?;

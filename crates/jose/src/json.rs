@@ -4,7 +4,6 @@
 //! two different tokens, so here a repeated name is found at any depth and the caller refuses it.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -23,7 +22,7 @@ pub(crate) enum Json<'a> {
     Object(Object<'a>),
 }
 
-/// A JSON object, its members ordered by name.
+/// A JSON object, its members in the order they stand.
 #[derive(Debug)]
 pub(crate) struct Object<'a>(Vec<Member<'a>>);
 
@@ -79,14 +78,20 @@ impl<'a> Object<'a> {
 
     /// A member name that stands twice in this object or in one inside it.
     pub(crate) fn repeated_name(&self) -> Option<&str> {
-        let own = self.0.windows(2).find(|pair| pair[0].prefix == pair[1].prefix && pair[0].name == pair[1].name);
-        own.map(|pair| pair[0].name.as_ref()).or_else(|| self.0.iter().find_map(|member| member.value.repeated_name()))
+        self.own_repeated_name().or_else(|| self.0.iter().find_map(|member| member.value.repeated_name()))
     }
-}
 
-impl Member<'_> {
-    fn cmp_name(&self, prefix: u64, name: &str) -> Ordering {
-        self.prefix.cmp(&prefix).then_with(|| self.name.as_ref().cmp(name))
+    fn own_repeated_name(&self) -> Option<&str> {
+        let same = |a: &Member<'_>, b: &Member<'_>| a.prefix == b.prefix && a.name == b.name;
+        if self.0.len() <= FEW_MEMBERS {
+            let mut members = self.0.iter().enumerate();
+            let repeated = members.find(|(index, member)| self.0[..*index].iter().any(|earlier| same(earlier, member)));
+            return repeated.map(|(_, member)| member.name.as_ref());
+        }
+        // Comparing each with each would let a hostile document cost the square of its length.
+        let mut ordered: Vec<_> = self.0.iter().collect();
+        ordered.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| a.name.cmp(&b.name)));
+        ordered.windows(2).find(|pair| same(pair[0], pair[1])).map(|pair| pair[0].name.as_ref())
     }
 }
 
@@ -109,7 +114,29 @@ pub(crate) fn with_object<T, E: From<Rejection>>(
     json: &str,
     read: impl FnOnce(&Object<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let Ok(Json::Object(object)) = serde_json::from_str(json) else {
+    with_outer(part, json, OUTERMOST, read)
+}
+
+/// The same for an object in which only the array called `array` is looked into; others seem empty. A token's roles and
+/// the like are many small strings that nobody here reads.
+pub(crate) fn with_object_and_array<T, E: From<Rejection>>(
+    part: Part,
+    json: &str,
+    array: &'static str,
+    read: impl FnOnce(&Object<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    with_outer(part, json, AnyValue { only_array: Some(array), ..OUTERMOST }, read)
+}
+
+fn with_outer<T, E: From<Rejection>>(
+    part: Part,
+    json: &str,
+    outermost: AnyValue,
+    read: impl FnOnce(&Object<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let value = outermost.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let Ok(Json::Object(object)) = value else {
         return Err(Rejection::NotAnObject { part }.into());
     };
     match object.repeated_name() {
@@ -120,19 +147,29 @@ pub(crate) fn with_object<T, E: From<Rejection>>(
 
 impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue { members: TYPICAL_MEMBERS })
+        deserializer.deserialize_any(OUTERMOST)
     }
 }
 
-/// Reads any value; an object gets room for `members` at once. Only the outermost one does: in a hostile document each
-/// byte pair could be an object, and room for all of them would be a thousand times its size.
+/// Reads any value.
+#[derive(Clone, Copy)]
 struct AnyValue {
+    /// How many members an object gets room for at once. Only the outermost one does: in a hostile document each byte pair
+    /// could be an object, and room for all of them would be a thousand times its size.
     members: usize,
+    /// The member whose array is kept whole; unless given, all are.
+    only_array: Option<&'static str>,
+    /// Whether the scalars of an array are kept.
+    scalars: bool,
 }
 
-const NESTED: AnyValue = AnyValue { members: 0 };
+const OUTERMOST: AnyValue = AnyValue { members: TYPICAL_MEMBERS, only_array: None, scalars: true };
+const NESTED: AnyValue = AnyValue { members: 0, ..OUTERMOST };
+const NESTED_WITHOUT_SCALARS: AnyValue = AnyValue { scalars: false, ..NESTED };
 /// As many as a token of ours has.
-const TYPICAL_MEMBERS: usize = 12;
+const TYPICAL_MEMBERS: usize = 16;
+/// As many as are compared each with each.
+const FEW_MEMBERS: usize = 32;
 
 impl<'de> DeserializeSeed<'de> for AnyValue {
     type Value = Json<'de>;
@@ -178,9 +215,12 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
+        let inner = AnyValue { members: 0, ..self };
         let mut array = Vec::new();
-        while let Some(item) = items.next_element_seed(NESTED)? {
-            array.push(item);
+        while let Some(item) = items.next_element_seed(inner)? {
+            if self.scalars || matches!(item, Json::Array(_) | Json::Object(_)) {
+                array.push(item);
+            }
         }
         Ok(Json::Array(array))
     }
@@ -188,10 +228,14 @@ impl<'de> Visitor<'de> for AnyValue {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
         let mut object = Vec::with_capacity(self.members);
         while let Some(Name(name)) = members.next_key()? {
-            let value = members.next_value_seed(NESTED)?;
+            let inner = match self.only_array {
+                Some(array) if array != name => NESTED_WITHOUT_SCALARS,
+                Some(_) => NESTED,
+                None => AnyValue { members: 0, ..self },
+            };
+            let value = members.next_value_seed(inner)?;
             object.push(Member { prefix: prefix(&name), name, value });
         }
-        object.sort_unstable_by(|a, b| a.cmp_name(b.prefix, &b.name));
         Ok(Json::Object(Object(object)))
     }
 }

@@ -1,13 +1,14 @@
 //! Sets of public keys (RFC 7517 §5): read entry by entry, parsed once, looked up by `kid`.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::json::{Json, Object};
 use crate::rejection::shown;
 use crate::verifying_key::VerifyingKey;
-use crate::{Algorithm, JwkError, PublicJwk, Rejection};
+use crate::{Algorithm, Header, JwkError, PublicJwk, Rejection};
 
 /// The keys tokens are checked with.
 ///
@@ -19,6 +20,16 @@ pub struct KeySet {
     parsed: Vec<Vec<VerifyingKey>>,
     by_kid: HashMap<String, Vec<usize>>,
     refused: Vec<RefusedKey>,
+    known_headers: [OnceLock<KnownHeader>; 4],
+}
+
+/// The header of a token that was verified with this set, as it stands in the token, and what reading it and choosing
+/// its key gave. All tokens of a key have the same few headers, and neither depends on anything but text and set.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownHeader {
+    text: Box<str>,
+    pub(crate) header: Arc<Header>,
+    pub(crate) key: VerifyingKey,
 }
 
 /// An entry of a key set that is not used.
@@ -132,6 +143,22 @@ impl KeySet {
                     .ok_or_else(|| Rejection::UnsuitableKey { kid: shown(kid), algorithm })
             }
             None => self.only_one(0..self.keys.len(), algorithm)?.ok_or(Rejection::NoKey { algorithm }),
+        }
+    }
+
+    /// A header that stands in tokens this set has verified.
+    pub(crate) fn known_header(&self, text: &str) -> Option<&KnownHeader> {
+        self.known_headers.iter().map_while(OnceLock::get).find(|known| *known.text == *text)
+    }
+
+    /// Remembers a header, if there is room. Only of tokens whose signature is valid: nobody else may fill the room.
+    pub(crate) fn remember_header(&self, text: &str, header: &Arc<Header>, key: &VerifyingKey) {
+        for room in &self.known_headers {
+            let known =
+                room.get_or_init(|| KnownHeader { text: text.into(), header: Arc::clone(header), key: key.clone() });
+            if *known.text == *text {
+                return;
+            }
         }
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
-use signature::Verifier;
 
 use crate::claims::{Registered, check_claims, read_issuer};
 use crate::json::{Json, Object, text, with_object};
 use crate::jwk::MAX_KID_BYTES;
 use crate::rejection::shown;
+use crate::verifying_key::VerifyingKey;
 use crate::{Algorithm, Confirmation, Holder, KeySet, Part, Policy, Rejection, Timestamp, TokenType};
 
 /// The claims of a token that held when it was checked. Only [`check`] and [`check_bound`] make one. Clones share it.
@@ -20,7 +20,7 @@ pub struct Verified<C>(Arc<Held<C>>);
 #[derive(Debug, PartialEq, Eq)]
 struct Held<C> {
     claims: C,
-    header: Header,
+    header: Arc<Header>,
     registered: Registered,
 }
 
@@ -28,17 +28,33 @@ struct Held<C> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedPayload {
     payload: Vec<u8>,
-    header: Header,
+    header: Arc<Header>,
 }
 
 /// A token in the right shape with an acceptable header. Nothing in it has been proved.
 #[derive(Clone, Debug)]
 pub struct UnverifiedJwt<'t> {
-    header: Header,
+    header: Arc<Header>,
+    body: Body<'t>,
+}
+
+/// A compact JWS taken apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'t> {
+    token: &'t str,
+    header: &'t str,
+    payload: &'t str,
+    signature: &'t str,
+}
+
+/// What follows the header, decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Body<'t> {
     /// Header and payload as they stand in the token: what the signature is over.
-    signing_input: &'t str,
-    payload: Vec<u8>,
-    signature: Vec<u8>,
+    pub(crate) signing_input: &'t str,
+    /// The payload, and after it the signature.
+    octets: Vec<u8>,
+    payload_length: usize,
 }
 
 /// What the header of a token says, as far as it matters.
@@ -83,10 +99,23 @@ pub fn check_bound<C: DeserializeOwned>(
     now: Timestamp,
     holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
 ) -> Result<Verified<C>, Rejection> {
-    let jwt = UnverifiedJwt::parse(token, policy.max_token_bytes())?;
+    let parts = Parts::split(token, policy.max_token_bytes())?;
+    let known = keys.known_header(parts.header);
+    let jwt = match known {
+        Some(known) => UnverifiedJwt { header: Arc::clone(&known.header), body: parts.decode_body()? },
+        None => parts.read()?,
+    };
+    jwt.refuse_empty_payload()?;
     check_header(&jwt.header, policy)?;
-    check_key_and_signature(&jwt, keys)?;
-    let payload = text(Part::Payload, &jwt.payload)?;
+    match known {
+        Some(known) => check_signature_by(&known.key, &jwt.body)?,
+        None => {
+            let key = keys.choose(jwt.kid(), jwt.algorithm())?;
+            check_signature_by(key, &jwt.body)?;
+            keys.remember_header(parts.header, &jwt.header, key);
+        }
+    }
+    let payload = text(Part::Payload, jwt.body.payload())?;
     let registered = check_claims(payload, policy, now, holder)?;
     let claims = serde_json::from_str(payload)
         .map_err(|error| Rejection::UnexpectedClaims { found: shown(&error.to_string()) })?;
@@ -99,10 +128,10 @@ pub fn check_bound<C: DeserializeOwned>(
 /// # Errors
 /// The first [`Rejection`] in the order of the steps; an input over 1 MiB is too large
 pub fn check_signature(token: &str, keys: &KeySet, algorithms: &[Algorithm]) -> Result<VerifiedPayload, Rejection> {
-    let jws = parse_jws(token, MAX_JWS_BYTES)?;
-    check_algorithm(jws.header.algorithm, algorithms)?;
-    check_key_and_signature(&jws, keys)?;
-    Ok(VerifiedPayload { payload: jws.payload, header: jws.header })
+    let jws = Parts::split(token, MAX_JWS_BYTES)?.read()?;
+    check_algorithm(jws.algorithm(), algorithms)?;
+    check_signature_by(keys.choose(jws.kid(), jws.algorithm())?, &jws.body)?;
+    Ok(VerifiedPayload { payload: jws.body.into_payload(), header: jws.header })
 }
 
 /// Takes a token apart and verifies **nothing**: neither signature nor header nor time. For people who debug.
@@ -123,10 +152,8 @@ impl<'t> UnverifiedJwt<'t> {
     /// # Errors
     /// A [`Rejection`] about size, shape or header
     pub fn parse(token: &'t str, max_bytes: usize) -> Result<Self, Rejection> {
-        let jwt = parse_jws(token, max_bytes)?;
-        if jwt.payload.is_empty() {
-            return Err(Rejection::EmptyPart { part: Part::Payload });
-        }
+        let jwt = Parts::split(token, max_bytes)?.read()?;
+        jwt.refuse_empty_payload()?;
         Ok(jwt)
     }
 
@@ -150,7 +177,7 @@ impl<'t> UnverifiedJwt<'t> {
     /// # Errors
     /// A [`Rejection`] about the payload or its `iss`: there has to be one, and it has to be a string
     pub fn issuer(&self) -> Result<String, Rejection> {
-        read_issuer(text(Part::Payload, &self.payload)?)
+        read_issuer(text(Part::Payload, self.body.payload())?)
     }
 
     /// Whether the token would hold if its signature did: everything [`check`] does but key and signature. A token
@@ -173,8 +200,12 @@ impl<'t> UnverifiedJwt<'t> {
         holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
     ) -> Result<(), Rejection> {
         check_header(&self.header, policy)?;
-        check_claims(text(Part::Payload, &self.payload)?, policy, now, holder)?;
+        check_claims(text(Part::Payload, self.body.payload())?, policy, now, holder)?;
         Ok(())
+    }
+
+    fn refuse_empty_payload(&self) -> Result<(), Rejection> {
+        if self.body.payload().is_empty() { Err(Rejection::EmptyPart { part: Part::Payload }) } else { Ok(()) }
     }
 }
 
@@ -268,32 +299,50 @@ impl VerifiedPayload {
     }
 }
 
-fn parse_jws(token: &str, max_bytes: usize) -> Result<UnverifiedJwt<'_>, Rejection> {
-    let OpenedJws { header, signing_input, payload, signature } = open(token, max_bytes)?;
-    let header = with_object(Part::Header, text(Part::Header, &header)?, read_header)?;
-    Ok(UnverifiedJwt { header, signing_input, payload, signature })
-}
-
-/// A compact JWS in the right shape, its parts decoded.
-pub(crate) struct OpenedJws<'t> {
-    pub(crate) header: Vec<u8>,
-    pub(crate) signing_input: &'t str,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) signature: Vec<u8>,
-}
-
 /// Step 1 of [`check`].
-pub(crate) fn open(token: &str, max_bytes: usize) -> Result<OpenedJws<'_>, Rejection> {
-    let [header, payload, signature] = split(token, max_bytes)?;
-    if signature.is_empty() {
-        return Err(Rejection::EmptyPart { part: Part::Signature });
+impl<'t> Parts<'t> {
+    pub(crate) fn split(token: &'t str, max_bytes: usize) -> Result<Self, Rejection> {
+        let [header, payload, signature] = split(token, max_bytes)?;
+        if signature.is_empty() {
+            return Err(Rejection::EmptyPart { part: Part::Signature });
+        }
+        Ok(Self { token, header, payload, signature })
     }
-    Ok(OpenedJws {
-        signing_input: &token[..header.len() + 1 + payload.len()],
-        header: decode(Part::Header, header)?,
-        payload: decode(Part::Payload, payload)?,
-        signature: decode(Part::Signature, signature)?,
-    })
+
+    /// The header's octets, and the rest.
+    pub(crate) fn decode(self) -> Result<(Vec<u8>, Body<'t>), Rejection> {
+        Ok((decode(Part::Header, self.header)?, self.decode_body()?))
+    }
+
+    fn decode_body(self) -> Result<Body<'t>, Rejection> {
+        let mut octets = Vec::with_capacity(self.payload.len() + self.signature.len());
+        decode_into(&mut octets, Part::Payload, self.payload)?;
+        let payload_length = octets.len();
+        decode_into(&mut octets, Part::Signature, self.signature)?;
+        let signing_input = &self.token[..self.header.len() + 1 + self.payload.len()];
+        Ok(Body { signing_input, octets, payload_length })
+    }
+
+    fn read(self) -> Result<UnverifiedJwt<'t>, Rejection> {
+        let (header, body) = self.decode()?;
+        let header = with_object(Part::Header, text(Part::Header, &header)?, read_header)?;
+        Ok(UnverifiedJwt { header: Arc::new(header), body })
+    }
+}
+
+impl Body<'_> {
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.octets[..self.payload_length]
+    }
+
+    pub(crate) fn signature(&self) -> &[u8] {
+        &self.octets[self.payload_length..]
+    }
+
+    fn into_payload(mut self) -> Vec<u8> {
+        self.octets.truncate(self.payload_length);
+        self.octets
+    }
 }
 
 /// Size and shape. Only the header has to have content here.
@@ -321,7 +370,13 @@ fn split(token: &str, max_bytes: usize) -> Result<[&str; 3], Rejection> {
 /// whitespace, or other additional characters". Bits after the last octet have to be zero, so that a token has one
 /// spelling only.
 fn decode(part: Part, text: &str) -> Result<Vec<u8>, Rejection> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| Rejection::NotBase64Url { part })
+    let mut octets = Vec::with_capacity(text.len());
+    decode_into(&mut octets, part, text)?;
+    Ok(octets)
+}
+
+fn decode_into(octets: &mut Vec<u8>, part: Part, text: &str) -> Result<(), Rejection> {
+    URL_SAFE_NO_PAD.decode_vec(text, octets).map_err(|_| Rejection::NotBase64Url { part })
 }
 
 /// Step 2 of [`check`], the part that no policy changes. `jwk jku x5u x5c` and members nobody knows are not looked at:
@@ -397,10 +452,9 @@ pub(crate) fn check_algorithm(found: Algorithm, allowed: &[Algorithm]) -> Result
     Err(Rejection::AlgorithmNotAllowed { expected: names.join(" "), found })
 }
 
-/// Steps 3 and 4 of [`check`].
-fn check_key_and_signature(jws: &UnverifiedJwt<'_>, keys: &KeySet) -> Result<(), Rejection> {
-    let key = keys.choose(jws.kid(), jws.algorithm())?;
-    key.verify(jws.signing_input.as_bytes(), &jws.signature).map_err(|_| Rejection::BadSignature)
+/// Step 4 of [`check`].
+fn check_signature_by(key: &VerifyingKey, body: &Body<'_>) -> Result<(), Rejection> {
+    if key.signed(body.signing_input.as_bytes(), body.signature()) { Ok(()) } else { Err(Rejection::BadSignature) }
 }
 
 /// A bound for [`check_signature`] and [`decode_unverified`], which no policy gives one.

@@ -1,5 +1,6 @@
 //! What a token has to be for its reader: the settings of [`crate::check`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Algorithm;
@@ -141,6 +142,14 @@ impl Policy {
         self.max_token_bytes
     }
 
+    /// The issuer, unless any is accepted, to keep.
+    pub(crate) fn shared_issuer(&self) -> Option<Arc<str>> {
+        match &self.issuer {
+            ExpectedIssuer::Exactly(issuer) => Some(Arc::clone(issuer)),
+            ExpectedIssuer::Unchecked => None,
+        }
+    }
+
     /// The acceptable audiences, for a message.
     pub(crate) fn audiences_shown(&self) -> String {
         let shown: Vec<_> = self.audiences.iter().map(|audience| shown(audience)).collect();
@@ -150,7 +159,7 @@ impl Policy {
     fn new(token_type: TokenType, issuer: String, audience: String) -> Self {
         Self {
             token_type,
-            issuer: ExpectedIssuer::Exactly(issuer),
+            issuer: ExpectedIssuer::Exactly(issuer.into()),
             audiences: vec![audience],
             algorithms: Algorithm::ALL.to_vec(),
             leeway: Self::DEFAULT_LEEWAY,
@@ -161,7 +170,7 @@ impl Policy {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ExpectedIssuer {
-    Exactly(String),
+    Exactly(Arc<str>),
     Unchecked,
 }
 

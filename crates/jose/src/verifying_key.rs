@@ -50,11 +50,16 @@ impl VerifyingKey {
     pub(crate) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
+
+    /// Whether this is the key's signature over the message.
+    pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verify_sig(message, signature).is_ok()
+    }
 }
 
 impl Verifier<Vec<u8>> for VerifyingKey {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        self.key.verify_sig(message, signature).map_err(|_| signature::Error::new())
+        if self.signed(message, signature) { Ok(()) } else { Err(signature::Error::new()) }
     }
 }
 
