@@ -1,5 +1,33 @@
 //! For resource servers: verifies the tokens of an issuer with its public keys, which it fetches and keeps fresh.
 //!
+//! A guarded service, here with axum (cargo feature `axum`):
+//!
+#![cfg_attr(feature = "axum", doc = "```no_run")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! use axum::{Router, routing::get};
+//! use keywheel_verifier::{Bearer, Guard, Policy, Verifier};
+//! use tokio::net::TcpListener;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let policy = Policy::access_token("https://id.example.com", "https://api.example.com");
+//!     let guard = Guard::new(Verifier::builder(policy).build()?).require_scope("invoices:read");
+//!     let app = Router::new().route("/invoices", get(invoices)).with_state(guard);
+//!     Ok(axum::serve(TcpListener::bind("127.0.0.1:3000").await?, app).await?)
+//! }
+//!
+//! async fn invoices(Bearer(token): Bearer) -> String {
+//!     format!("the invoices of {}", token.claims().sub)
+//! }
+//! ```
+//!
+//! A request without a token, or with one that does not hold or lacks the scope, never reaches the handler: it is answered
+//! with the status and the challenge of RFC 6750. The same [`Guard`] stands before anything that tower can put it before
+//! ([`Guard::layer`]), and judges a request's head in code without a framework ([`Guard::authorize`]) or without `async`
+//! ([`Guard::authorize_now`]). It takes cookies, DPoP proofs and client certificates where it is told to.
+//!
+//! Where there is no request, ask the verifier itself:
+//!
 //! ```no_run
 //! use keywheel_verifier::{AccessTokenClaims, Policy, Verifier, VerifyError};
 //!
@@ -9,8 +37,8 @@
 //!
 //! match verifier.verify::<AccessTokenClaims>(token).await {
 //!     Ok(verified) => println!("hello {}", verified.claims().sub),
-//!     Err(VerifyError::Rejected(rejection)) => println!("401: {rejection}"),
 //!     Err(VerifyError::KeysUnavailable { retry_after }) => println!("503, retry after {} s", retry_after.as_secs()),
+//!     Err(error) => println!("401: {}", error.code()),
 //! }
 //! # Ok(())
 //! # }
@@ -34,8 +62,8 @@ mod dpop;
 mod fetch;
 #[cfg(test)]
 mod fixtures;
-mod ledger;
 mod front;
+mod ledger;
 mod limits;
 mod metrics;
 mod presented;

@@ -18,6 +18,8 @@ mod request;
 mod requirement;
 mod resource_metadata;
 mod same_origin;
+#[cfg(test)]
+mod tests;
 
 #[cfg(feature = "axum")]
 pub use self::axum::Bearer;

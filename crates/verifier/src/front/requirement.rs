@@ -85,7 +85,7 @@ impl<C> Requirement<C> {
         let mut unmet = Vec::new();
         self.collect_unmet(token, &mut unmet);
         let scope = unmet.iter().find(|missing| **missing == Missing::Scope);
-        scope.or(unmet.first()).copied().unwrap_or(Missing::Claim("any"))
+        scope.or(unmet.first()).copied().unwrap_or(Missing::Claim("no_alternative"))
     }
 
     /// The scopes with which it would be met: of alternatives, the first that names any.

@@ -140,3 +140,62 @@ fn well_known_path(resource: &Url) -> String {
     let query = resource.query().map(|query| format!("?{query}")).unwrap_or_default();
     format!("/.well-known/oauth-protected-resource{path}{query}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_well_known_part_comes_between_host_and_path() {
+        for (resource, url) in [
+            ("https://api.example.com", "https://api.example.com/.well-known/oauth-protected-resource"),
+            ("https://api.example.com/", "https://api.example.com/.well-known/oauth-protected-resource"),
+            ("https://api.example.com/v1", "https://api.example.com/.well-known/oauth-protected-resource/v1"),
+            ("https://api.example.com/v1/", "https://api.example.com/.well-known/oauth-protected-resource/v1/"),
+            ("https://api.example.com?t=1", "https://api.example.com/.well-known/oauth-protected-resource?t=1"),
+            (
+                "https://api.example.com:8443/a/b",
+                "https://api.example.com:8443/.well-known/oauth-protected-resource/a/b",
+            ),
+        ] {
+            assert_eq!(ResourceMetadata::new(resource).expect("a URL").url(), url);
+        }
+    }
+
+    #[test]
+    fn what_is_no_resource_identifier_is_refused() {
+        for resource in ["", "api", "urn:api", "https://api.example.com#a", "https://alice@api.example.com"] {
+            assert!(ResourceMetadata::new(resource).is_err(), "{resource}");
+        }
+    }
+
+    #[test]
+    fn the_document_says_what_was_said_and_no_more() {
+        let metadata = ResourceMetadata::new("https://api.example.com/").expect("a URL");
+        let bare = r#"{"resource":"https://api.example.com/","bearer_methods_supported":["header"]}"#;
+        assert_eq!(metadata.to_json(), bare);
+
+        let metadata = metadata
+            .authorization_server("https://id.example.com")
+            .scopes(["read", "write"])
+            .name("Invoices")
+            .documentation("https://docs.example.com");
+        let full = concat!(
+            r#"{"resource":"https://api.example.com/","authorization_servers":["https://id.example.com"],"#,
+            r#""scopes_supported":["read","write"],"bearer_methods_supported":["header"],"#,
+            r#""resource_name":"Invoices","resource_documentation":"https://docs.example.com"}"#,
+        );
+        assert_eq!(metadata.to_json(), full);
+        let response: Response<Bytes> = metadata.response();
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(response.body(), full);
+    }
+
+    #[test]
+    fn a_request_for_it_is_recognised() {
+        let metadata = ResourceMetadata::new("https://api.example.com/v1").expect("a URL");
+        assert!(metadata.is_at(&Uri::from_static("/.well-known/oauth-protected-resource/v1")));
+        assert!(!metadata.is_at(&Uri::from_static("/.well-known/oauth-protected-resource")));
+        assert!(!metadata.is_at(&Uri::from_static("/.well-known/oauth-protected-resource/v1?x")));
+    }
+}

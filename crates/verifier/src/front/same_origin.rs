@@ -70,3 +70,86 @@ fn is_loopback(host: &str) -> bool {
 }
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn parts(method: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn what_may_change_something_needs_proof() {
+        for (method, needs) in [
+            ("GET", false),
+            ("HEAD", false),
+            ("OPTIONS", false),
+            ("POST", true),
+            ("PUT", true),
+            ("PATCH", true),
+            ("DELETE", true),
+            ("TRACE", true),
+            ("CONNECT", true),
+            ("get", true),
+            ("PURGE", true),
+        ] {
+            assert_eq!(needs_proof(&parts(method, &[])), needs, "{method}");
+        }
+    }
+
+    #[test]
+    fn so_does_opening_a_websocket() {
+        for (upgrade, needs) in
+            [("websocket", true), ("WebSocket", true), ("h2c, websocket", true), ("websocket/13", true), ("h2c", false)]
+        {
+            assert_eq!(needs_proof(&parts("GET", &[("upgrade", upgrade)])), needs, "{upgrade}");
+        }
+    }
+
+    #[test]
+    fn sec_fetch_site_decides_where_it_is_sent() {
+        let own = ("origin", "https://api.example.com");
+        for (site, proves) in
+            [("same-origin", true), ("same-site", false), ("cross-site", false), ("none", false), ("", false)]
+        {
+            let parts = parts("POST", &[("sec-fetch-site", site), ("host", "api.example.com"), own]);
+            assert_eq!(has_proof(&parts, None, &[]), proves, "{site}");
+            assert_eq!(has_proof(&parts, Some("https://api.example.com"), &[]), proves, "{site}");
+            assert!(has_proof(&parts, None, &["https://api.example.com".to_owned()]), "{site}");
+        }
+        let twice = [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")];
+        assert!(!has_proof(&parts("POST", &twice), None, &[]));
+    }
+
+    #[test]
+    fn without_it_the_origin_has_to_be_ours() {
+        for (host, origin, proves) in [
+            ("api.example.com", "https://api.example.com", true),
+            ("api.example.com:8443", "https://api.example.com:8443", true),
+            ("api.example.com", "http://api.example.com", false),
+            ("api.example.com", "https://api.example.com:8443", false),
+            ("api.example.com", "https://evil.example", false),
+            ("api.example.com", "null", false),
+            ("api.example.com", "", false),
+            ("localhost:8080", "http://localhost:8080", true),
+            ("127.0.0.1", "http://127.0.0.1", true),
+            ("[::1]:8080", "http://[::1]:8080", true),
+            ("localhost.evil.example", "http://localhost.evil.example", false),
+        ] {
+            let parts = parts("POST", &[("host", host), ("origin", origin)]);
+            assert_eq!(has_proof(&parts, None, &[]), proves, "{host} {origin}");
+        }
+        assert!(!has_proof(&parts("POST", &[("host", "api.example.com")]), None, &[]));
+        let twice = [("host", "a.example"), ("origin", "https://a.example"), ("origin", "https://a.example")];
+        assert!(!has_proof(&parts("POST", &twice), None, &[]));
+        let two_hosts = [("host", "evil.example"), ("host", "a.example"), ("origin", "https://evil.example")];
+        assert!(!has_proof(&parts("POST", &two_hosts), None, &[]));
+    }
+}
