@@ -1,6 +1,6 @@
 //! The signing keys of a running issuer.
 //!
-//! [`Keys::sign_access_token`] and [`Keys::jwks`] answer from memory, for the instant they are asked about: nothing has to fire for
+//! [`Keys::sign`] and [`Keys::jwks`] answer from memory, for the instant they are asked about: nothing has to fire for
 //! a key to start to sign. The rows of the ring are swapped in whole by the [`rotator`]; between two of its visits the
 //! timetable alone decides. What holds at the present (the signers, the bytes of the JWKS) is laid out once and kept
 //! until the next instant of the timetable, so that a request does no work that could have been done before.
@@ -99,6 +99,29 @@ pub enum NotReady {
     Sign(#[from] SignError),
 }
 
+/// What is signed, which decides `typ`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// For a resource server (RFC 9068 §2.1).
+    Access,
+    /// For a client (OpenID Connect Core §2).
+    Id,
+    /// That tells a client of a sign-out (OpenID Connect Back-Channel Logout §2.4).
+    Logout,
+}
+
+impl TokenKind {
+    const ALL: [Self; 3] = [Self::Access, Self::Id, Self::Logout];
+
+    fn typ(self) -> &'static str {
+        match self {
+            Self::Access => "at+jwt",
+            Self::Id => "JWT",
+            Self::Logout => "logout+jwt",
+        }
+    }
+}
+
 /// Why the stored keys can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -149,8 +172,8 @@ struct View {
 struct LoadedKey {
     kid: String,
     max_ttl: Duration,
-    /// `BASE64URL(header) || '.'` of an access token (RFC 9068 §2.1).
-    access_token_prefix: String,
+    /// `BASE64URL(header) || '.'` of each kind of token, in the order of [`TokenKind::ALL`].
+    prefixes: [String; TokenKind::ALL.len()],
     key: Arc<SigningKey>,
     signed: Counter,
 }
@@ -250,12 +273,13 @@ impl Keys {
         self.view(now).signers.first().map_or(self.algorithms[0], |(alg, _)| *alg)
     }
 
-    /// Signs an access token: `claims` is the serialised claims set, `lifetime` its `exp - iat`.
+    /// Signs a token: `claims` is the serialised claims set, `lifetime` its `exp - iat`.
     ///
     /// # Errors
     /// Every [`SignError`].
-    pub fn sign_access_token(
+    pub fn sign(
         &self,
+        kind: TokenKind,
         alg: Algorithm,
         claims: &[u8],
         lifetime: Duration,
@@ -273,7 +297,7 @@ impl Keys {
             return Err(SignError::TooLong { asked: lifetime, allowed: signer.max_ttl });
         }
         // RFC 7515 §5.1: BASE64URL(header) || '.' || BASE64URL(payload) || '.' || BASE64URL(signature)
-        let prefix = &signer.access_token_prefix;
+        let prefix = &signer.prefixes[kind as usize];
         let mut token = String::with_capacity(prefix.len() + claims.len() * 4 / 3 + MAX_SIGNATURE_LENGTH);
         token.push_str(prefix);
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
@@ -386,11 +410,14 @@ impl Keys {
     }
 
     fn load_key(&self, record: &KeyRecord, key: Arc<SigningKey>) -> LoadedKey {
-        let header = format!(r#"{{"alg":"{}","typ":"at+jwt","kid":"{}"}}"#, record.alg, record.kid);
+        let prefix = |kind: TokenKind| {
+            let header = format!(r#"{{"alg":"{}","typ":"{}","kid":"{}"}}"#, record.alg, kind.typ(), record.kid);
+            format!("{}.", URL_SAFE_NO_PAD.encode(header))
+        };
         LoadedKey {
             kid: record.kid.clone(),
             max_ttl: record.max_ttl,
-            access_token_prefix: format!("{}.", URL_SAFE_NO_PAD.encode(header)),
+            prefixes: TokenKind::ALL.map(prefix),
             key,
             signed: self.metrics.signed(&record.kid, record.alg),
         }

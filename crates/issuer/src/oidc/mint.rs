@@ -8,7 +8,7 @@ use keywheel_jose::{Algorithm, Timestamp};
 use serde::{Serialize, Serializer};
 
 use crate::edges::Entropy;
-use crate::keys::{Keys, SignError};
+use crate::keys::{Keys, SignError, TokenKind};
 
 /// What an access token shall say.
 pub(crate) struct AccessTokenRequest<'a> {
@@ -77,6 +77,6 @@ impl AccessTokenRequest<'_> {
         let mut payload = Vec::with_capacity(512);
         serde_json::to_writer(&mut payload, &claims).map_err(|_| SignError::Failed)?;
         let alg = self.alg.unwrap_or_else(|| keys.default_algorithm(now));
-        keys.sign_access_token(alg, &payload, self.lifetime, now)
+        keys.sign(TokenKind::Access, alg, &payload, self.lifetime, now)
     }
 }
