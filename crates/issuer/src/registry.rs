@@ -33,9 +33,9 @@ impl Registry {
     pub fn authenticate(&self, id: &str, secret: &str) -> Option<Arc<Client>> {
         let given = digest(&SHA256, secret.as_bytes());
         let known = self.find(id);
-        let expected = known.map_or(&[0; 32], |client| &client.secret_sha256);
-        let equal = bool::from(given.as_ref().ct_eq(expected));
-        known.filter(|_| equal).cloned()
+        let expected = known.and_then(|client| client.authentication.secret_sha256());
+        let equal = bool::from(given.as_ref().ct_eq(expected.unwrap_or(&[0; 32])));
+        known.filter(|_| equal && expected.is_some()).cloned()
     }
 
     /// How many there are.
@@ -54,19 +54,15 @@ impl Registry {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::clients::{ClientAuthMethod, Source};
+    use crate::clients::{Authentication, SecretMethod, Source, hash_secret};
 
-    pub(crate) fn client(id: &str, secret: &str, auth_method: Option<ClientAuthMethod>) -> Client {
+    pub(crate) fn client(id: &str, secret: &str, method: Option<SecretMethod>) -> Client {
+        let authentication = Authentication::Secret { sha256: hash_secret(secret.as_bytes()), method };
         Client {
-            id: id.to_owned(),
-            name: None,
-            secret_sha256: digest(&SHA256, secret.as_bytes()).as_ref().try_into().expect("32 bytes"),
             scopes: vec!["invoices:read".to_owned(), "invoices:write".to_owned()],
             audiences: vec!["https://api.example.com".to_owned(), "https://other.example.com".to_owned()],
-            auth_method,
-            access_token_alg: None,
-            created_at: None,
             source: Source::Declared,
+            ..Client::new(id, authentication)
         }
     }
 

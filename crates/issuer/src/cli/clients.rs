@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::output::{Table, note, print, print_json};
 use super::{Failure, Session, read_input};
 use crate::admin::ops;
-use crate::clients::{self, Client, ClientAuthMethod, Source, parse_import};
+use crate::clients::{self, Authentication, Client, ClientAuthMethod, SecretMethod, Source, parse_import};
 use crate::storage::{Store, StoreError, WhenMissing};
 
 #[derive(Subcommand)]
@@ -169,20 +169,21 @@ impl Add {
             }
         };
         let algorithms = &session.config.keys.algorithms;
+        let method = self.auth_method.map(|method| match method {
+            ClientAuthMethod::ClientSecretPost => SecretMethod::Post,
+            _ => SecretMethod::Basic,
+        });
+        let sha256 = clients::hash_new_secret(&secret).map_err(refused)?;
         let client = Client {
-            id: clients::parse_id(&self.id).map_err(refused)?,
             name: self.name,
-            secret_sha256: clients::hash_new_secret(&secret).map_err(refused)?,
             scopes: distinct(&self.scopes, clients::parse_scope).map_err(refused)?,
             audiences: distinct(&self.audiences, clients::parse_audience).map_err(refused)?,
-            auth_method: self.auth_method,
             access_token_alg: self
                 .access_token_alg
-                .map(|alg| clients::parse_access_token_alg(alg.as_str(), algorithms))
+                .map(|alg| clients::parse_token_alg(alg.as_str(), algorithms))
                 .transpose()
                 .map_err(refused)?,
-            created_at: None,
-            source: Source::Stored,
+            ..Client::new(clients::parse_id(&self.id).map_err(refused)?, Authentication::Secret { sha256, method })
         };
         ops::add_clients(store, &session.config, &[client], &session.by()).await?;
         if given.is_some() {
@@ -236,7 +237,7 @@ fn document(client: &Client) -> Value {
         "grant_types": ["client_credentials"],
         "scope": client.scopes.join(" "),
         "audiences": client.audiences,
-        "token_endpoint_auth_method": client.auth_method.map(ClientAuthMethod::as_str),
+        "token_endpoint_auth_method": client.auth_method().map(ClientAuthMethod::as_str),
         "access_token_alg": client.access_token_alg.map(|alg| alg.as_str()),
         "created_at": client.created_at,
         "source": source(client.source),
@@ -253,7 +254,7 @@ fn describe(client: &Client) -> String {
         ("audiences", or_dash(client.audiences.join(" "))),
         (
             "authenticates by",
-            client.auth_method.map_or("client_secret_basic or client_secret_post", |it| it.as_str()).to_owned(),
+            client.auth_method().map_or("client_secret_basic or client_secret_post", |it| it.as_str()).to_owned(),
         ),
         ("tokens signed with", client.access_token_alg.map_or("the issuer's default".to_owned(), |it| it.to_string())),
         ("added", client.created_at.map_or("-".to_owned(), |at| at.to_string())),

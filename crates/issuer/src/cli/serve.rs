@@ -12,7 +12,7 @@ use super::output::note;
 use super::{Failure, load};
 use crate::admin::ops::{add_clients, new_secret, secret_hash};
 use crate::app::{App, Listeners};
-use crate::clients::{Client, Source};
+use crate::clients::{Authentication, Client};
 use crate::config::{Config, Loaded, Origin};
 use crate::edges::{Author, Edges};
 use crate::shutdown::{Shutdown, shutdown};
@@ -47,15 +47,10 @@ async fn first_client(config: &Config, edges: &Edges) -> Result<Option<FirstClie
     let Some(path) = config.storage.database.path().filter(|path| !path.exists()) else { return Ok(None) };
     let secret = new_secret(edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()))?;
     let client = Client {
-        id: DEMO.to_owned(),
         name: Some("Made at the first start, to try things with".to_owned()),
-        secret_sha256: secret_hash(&secret),
         scopes: vec!["demo:read".to_owned(), "demo:write".to_owned()],
         audiences: vec!["https://api.example.com".to_owned()],
-        auth_method: None,
-        access_token_alg: None,
-        created_at: None,
-        source: Source::Stored,
+        ..Client::new(DEMO, Authentication::Secret { sha256: secret_hash(&secret), method: None })
     };
     let store = Store::open(&config.storage.database, WhenMissing::Create).await?;
     let secret_file = path.with_file_name("demo-client-secret");

@@ -17,7 +17,9 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Client, ClientAuthMethod, Source, check_grant, hash_new_secret, parse_access_token_alg, parse_audience};
+use super::{
+    Authentication, Client, ClientAuthMethod, GrantType, SecretMethod, hash_new_secret, parse_audience, parse_token_alg,
+};
 use super::{parse_id, parse_scope};
 
 /// What an import would add.
@@ -127,21 +129,21 @@ impl Reading {
         let audiences = self.each("audiences", audiences.iter().map(String::as_str), parse_audience);
         let access_token_alg = self
             .text("access_token_alg")
-            .and_then(|alg| self.checked("access_token_alg", parse_access_token_alg(&alg, algorithms)));
+            .and_then(|alg| self.checked("access_token_alg", parse_token_alg(&alg, algorithms)));
         self.rest();
         if !may_be_kept {
             return None;
         }
+        let method = auth_method.ok()?.map(|method| match method {
+            ClientAuthMethod::ClientSecretPost => SecretMethod::Post,
+            _ => SecretMethod::Basic,
+        });
         Some(Client {
-            id: self.id.clone()?,
             name,
-            secret_sha256: secret_sha256?,
             scopes,
             audiences,
-            auth_method: auth_method.ok()?,
             access_token_alg,
-            created_at: None,
-            source: Source::Stored,
+            ..Client::new(self.id.clone()?, Authentication::Secret { sha256: secret_sha256?, method })
         })
     }
 
@@ -170,8 +172,8 @@ impl Reading {
         };
         let mut is_any_left = false;
         for grant in &grants {
-            match check_grant(grant) {
-                Ok(()) => is_any_left = true,
+            match grant.parse::<GrantType>() {
+                Ok(_) => is_any_left = true,
                 // To the client's former server the name meant something.
                 Err(_) => self.unsupported("grant_types", format!("{grant:?} is not supported by this version")),
             }

@@ -1,54 +1,170 @@
 //! What a client is, and the rules its metadata follows wherever it comes from: configuration, command line or import.
+//!
+//! Each of those reads the fields it knows by their own types, sets them on a [`Client`], and asks [`Client::review`]
+//! whether they go together.
 
+mod authentication;
+mod document;
+mod grant;
 mod import;
+mod rules;
+mod uri;
 
-use std::str::FromStr;
+use std::time::Duration;
 
-use aws_lc_rs::digest;
 use keywheel_jose::{Algorithm, Timestamp};
+use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use authentication::{
+    Authentication, ClientAuthMethod, ClientKeys, Jwks, SecretMethod, hash_new_secret, hash_secret, parse_secret_hash,
+};
+use authentication::{MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS};
+pub use grant::{GrantType, GrantTypes};
 pub use import::{ImportProblem, Imported, parse_import};
+pub use rules::{Finding, Review};
+pub use uri::{InvalidUri, Origin, PostLogoutRedirectUri, RedirectUri, WebUri};
 
-/// A client that may ask for tokens. Every client is confidential in this version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A client that may ask for tokens.
+///
+/// In JSON it has the names of RFC 7591 §2 and of the OpenID Connect specifications; how it authenticates, when it was
+/// stored and where it comes from are added by [`Client::to_document`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// The `client_id`.
+    #[serde(rename = "client_id")]
     pub id: String,
     /// What people call it (`client_name`).
+    #[serde(rename = "client_name", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// SHA-256 of its secret. A secret has too much entropy to be guessed, so a slow hash would protect nothing.
-    pub secret_sha256: [u8; 32],
-    /// The scopes it may ask for.
+    /// How it shows that it is itself.
+    #[serde(skip, default = "document::unknown_authentication")]
+    pub authentication: Authentication,
+    /// How it gets tokens.
+    #[serde(rename = "grant_types", default = "document::first_grants")]
+    pub grants: GrantTypes,
+    /// Where an authorization may be answered. See [`Client::redirect_uri`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirect_uris: Vec<RedirectUri>,
+    /// Where people may be sent after signing out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post_logout_redirect_uris: Vec<PostLogoutRedirectUri>,
+    /// Whether it runs in a browser's page or beside one; `None` where nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application_type: Option<ApplicationType>,
+    /// Must its authorization requests have a code challenge (RFC 7636)? Asked of public clients in any case: see
+    /// [`Client::needs_pkce`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_pkce: bool,
+    /// The scopes it may ask for, those of OpenID Connect among them.
+    #[serde(rename = "scope", with = "document::words", default)]
     pub scopes: Vec<String>,
     /// The resources its tokens may be for (RFC 8707); the first is the default.
+    #[serde(default)]
     pub audiences: Vec<String>,
-    /// The one way it may send its secret, or `None` where both are accepted.
-    pub auth_method: Option<ClientAuthMethod>,
+    /// The roles of a person that it may see, or `None` for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// Does it belong to the issuer's owner, so that nobody is asked for consent?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first_party: bool,
+    /// May its pages sign people in by `/api/session`?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub session_api: bool,
+    /// The origins whose scripts may call the issuer for it (CORS).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_origins: Vec<Origin>,
     /// What signs its access tokens, or `None` for the first configured algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "document::algorithm")]
     pub access_token_alg: Option<Algorithm>,
+    /// What signs its ID tokens, or `None` for the default: see [`Client::id_token_alg`].
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "document::algorithm")]
+    pub id_token_signed_response_alg: Option<Algorithm>,
+    /// Lifetime of its access tokens, or `None` for `tokens.access_ttl`.
+    #[serde(rename = "access_ttl_s", default, skip_serializing_if = "Option::is_none", with = "document::seconds")]
+    pub access_ttl: Option<Duration>,
+    /// Lifetime of its refresh tokens since their last use, or `None` for `tokens.refresh_ttl`.
+    #[serde(rename = "refresh_ttl_s", default, skip_serializing_if = "Option::is_none", with = "document::seconds")]
+    pub refresh_ttl: Option<Duration>,
+    /// How long ago a person may have signed in when a request says nothing of it (`default_max_age`).
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "document::seconds")]
+    pub default_max_age: Option<Duration>,
+    /// Must its ID tokens say when the person signed in?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_auth_time: bool,
+    /// The authentication context classes to aim for when a request names none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub default_acr_values: Vec<String>,
+    /// Where somebody else can have it start a sign-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiate_login_uri: Option<WebUri>,
+    /// Where the issuer tells it that a person signed out (OpenID Connect Back-Channel Logout §2.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backchannel_logout_uri: Option<WebUri>,
+    /// Must a back-channel logout token say which session ended?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backchannel_logout_session_required: bool,
+    /// What a person's browser loads when they sign out (OpenID Connect Front-Channel Logout §2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontchannel_logout_uri: Option<WebUri>,
+    /// Must that address be given the issuer and the session?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frontchannel_logout_session_required: bool,
+    /// What people are shown of it.
+    #[serde(flatten)]
+    pub about: About,
     /// When it was stored; `None` for one that is declared or not stored yet.
+    #[serde(skip)]
     pub created_at: Option<Timestamp>,
     /// Where it comes from.
+    #[serde(skip)]
     pub source: Source,
 }
 
+/// What a client says about itself to people; nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct About {
+    /// Its home page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_uri: Option<WebUri>,
+    /// Its logo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logo_uri: Option<WebUri>,
+    /// What it does with people's data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_uri: Option<WebUri>,
+    /// Its terms of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tos_uri: Option<WebUri>,
+    /// Who is responsible for it, by e-mail address as a rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contacts: Vec<String>,
+    /// Which software it is, the same for all its installations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software_id: Option<String>,
+    /// Which version of the software.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software_version: Option<String>,
+}
+
+/// What kind of application a client is (OpenID Connect Dynamic Registration §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplicationType {
+    /// It is reached by its address.
+    Web,
+    /// It is installed on a person's machine, where ports vary.
+    Native,
+}
+
 /// Where a client comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
     /// The configuration, which alone can change it.
     Declared,
     /// The database; the command line can change it.
+    #[default]
     Stored,
-}
-
-/// How a client sends its secret (RFC 7591 §2, `token_endpoint_auth_method`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAuthMethod {
-    /// In an `Authorization: Basic` header.
-    ClientSecretBasic,
-    /// In the form.
-    ClientSecretPost,
 }
 
 /// Why a piece of client metadata is not accepted.
@@ -77,11 +193,20 @@ pub enum InvalidClient {
     /// The text is not the name of a resource.
     #[error("{0:?} is not an absolute URI without a fragment (RFC 8707 §2)")]
     Audience(String),
+    /// An address that cannot be registered.
+    #[error(transparent)]
+    Uri(#[from] InvalidUri),
+    /// Not the keys of a client.
+    #[error("not the public keys of a client: {0}")]
+    Jwks(String),
     /// Another way to authenticate, which is not built yet or does not exist.
-    #[error("{0:?} is not supported by this version: client_secret_basic or client_secret_post")]
+    #[error("{0:?} is not supported by this version: client_secret_basic, client_secret_post, private_key_jwt or none")]
     AuthMethod(String),
+    /// Another kind of application.
+    #[error("{0:?} is not web or native")]
+    ApplicationType(String),
     /// A grant that this version does not offer.
-    #[error("{0:?} is not supported by this version: client_credentials")]
+    #[error("{0:?} is not supported by this version: authorization_code, refresh_token or client_credentials")]
     UnsupportedGrant(String),
     /// A grant that nobody offers.
     #[error("{0:?} is not a grant{1}")]
@@ -94,31 +219,142 @@ pub enum InvalidClient {
         /// Those of `keys.algorithms`.
         configured: String,
     },
+    /// Not an algorithm that a client may sign with.
+    #[error("{0:?} is not an algorithm that a client's assertion may be signed with ({algorithms})", algorithms = all_algorithms())]
+    AssertionAlgorithm(String),
 }
 
 /// A guess at what was meant, for the end of a message; empty when nothing is near.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DidYouMean(Option<&'static str>);
 
-impl ClientAuthMethod {
+impl Client {
+    /// A client that has nothing but its id and a way to authenticate, and gets tokens by `client_credentials`.
+    #[must_use]
+    pub fn new(id: impl Into<String>, authentication: Authentication) -> Self {
+        Self {
+            id: id.into(),
+            name: None,
+            authentication,
+            grants: document::first_grants(),
+            redirect_uris: Vec::new(),
+            post_logout_redirect_uris: Vec::new(),
+            application_type: None,
+            require_pkce: false,
+            scopes: Vec::new(),
+            audiences: Vec::new(),
+            roles: None,
+            first_party: false,
+            session_api: false,
+            allowed_origins: Vec::new(),
+            access_token_alg: None,
+            id_token_signed_response_alg: None,
+            access_ttl: None,
+            refresh_ttl: None,
+            default_max_age: None,
+            require_auth_time: false,
+            default_acr_values: Vec::new(),
+            initiate_login_uri: None,
+            backchannel_logout_uri: None,
+            backchannel_logout_session_required: false,
+            frontchannel_logout_uri: None,
+            frontchannel_logout_session_required: false,
+            about: About::default(),
+            created_at: None,
+            source: Source::Stored,
+        }
+    }
+
+    /// Has it nothing to authenticate with?
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.authentication == Authentication::None
+    }
+
+    /// The way it authenticates, or `None` where its secret may be sent either way.
+    #[must_use]
+    pub fn auth_method(&self) -> Option<ClientAuthMethod> {
+        self.authentication.method()
+    }
+
+    /// Must its authorization requests have a code challenge? "Authorization servers MUST … enforce the correct usage of
+    /// code_verifier" for public clients (RFC 9700 §2.1.1); for others where they are registered to.
+    #[must_use]
+    pub fn needs_pkce(&self) -> bool {
+        self.require_pkce || self.is_public()
+    }
+
+    /// May it ask for this scope?
+    #[must_use]
+    pub fn may(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|own| own == scope)
+    }
+
+    /// May it get tokens this way?
+    #[must_use]
+    pub fn uses(&self, grant: GrantType) -> bool {
+        self.grants.contains(grant)
+    }
+
+    /// Those of its scopes that mean something without a person: all but those of OpenID Connect.
+    pub fn own_scopes(&self) -> impl Iterator<Item = &str> {
+        self.scopes.iter().map(String::as_str).filter(|scope| !OPENID_SCOPES.contains(scope))
+    }
+
+    /// Is `presented` one of its redirect URIs? Exactly, but for the port of an app on a person's own machine: of a
+    /// native client, or of a public one that did not say what it is.
+    #[must_use]
+    pub fn redirect_uri(&self, presented: &str) -> Option<&RedirectUri> {
+        let ports_vary = self.application_type.map_or(self.is_public(), |it| it == ApplicationType::Native);
+        self.redirect_uris.iter().find(|uri| if ports_vary { uri.matches(presented) } else { uri.is(presented) })
+    }
+
+    /// Is `presented` one of the addresses that people may be sent to after signing out?
+    #[must_use]
+    pub fn post_logout_redirect_uri(&self, presented: &str) -> Option<&PostLogoutRedirectUri> {
+        self.post_logout_redirect_uris.iter().find(|uri| uri.is(presented))
+    }
+
+    /// May scripts of this origin call the issuer for it?
+    #[must_use]
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.allowed_origins.iter().any(|allowed| allowed.as_str() == origin)
+    }
+
+    /// Those of a person's roles that it may see.
+    #[must_use]
+    pub fn visible_roles<'a>(&self, roles: &'a [String]) -> Vec<&'a str> {
+        let visible = |role: &&String| self.roles.as_ref().is_none_or(|own| own.contains(role));
+        roles.iter().filter(visible).map(String::as_str).collect()
+    }
+
+    /// What signs its ID tokens: what it registered; else RS256, the default of OpenID Connect Dynamic Registration §2,
+    /// which relying parties expect; else, at an issuer without RS256, the issuer's first algorithm.
+    #[must_use]
+    pub fn id_token_alg(&self, algorithms: &[Algorithm]) -> Algorithm {
+        let rs256 = algorithms.contains(&Algorithm::RS256).then_some(Algorithm::RS256);
+        let default = || rs256.or_else(|| algorithms.first().copied()).unwrap_or(Algorithm::RS256);
+        self.id_token_signed_response_alg.unwrap_or_else(default)
+    }
+}
+
+impl ApplicationType {
     /// The registered name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            ClientAuthMethod::ClientSecretBasic => "client_secret_basic",
-            ClientAuthMethod::ClientSecretPost => "client_secret_post",
+            Self::Web => "web",
+            Self::Native => "native",
         }
     }
 }
 
-impl FromStr for ClientAuthMethod {
+impl std::str::FromStr for ApplicationType {
     type Err = InvalidClient;
 
     fn from_str(text: &str) -> Result<Self, InvalidClient> {
-        [ClientAuthMethod::ClientSecretBasic, ClientAuthMethod::ClientSecretPost]
-            .into_iter()
-            .find(|method| method.as_str() == text)
-            .ok_or_else(|| InvalidClient::AuthMethod(text.to_owned()))
+        let found = [Self::Web, Self::Native].into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| InvalidClient::ApplicationType(text.to_owned()))
     }
 }
 
@@ -161,97 +397,58 @@ pub fn parse_audience(text: &str) -> Result<String, InvalidClient> {
     audience.map(str::to_owned).ok_or_else(|| InvalidClient::Audience(text.to_owned()))
 }
 
-/// Accepts one grant that a client may use.
-///
-/// # Errors
-/// [`InvalidClient::UnsupportedGrant`], [`InvalidClient::UnknownGrant`]
-pub fn check_grant(text: &str) -> Result<(), InvalidClient> {
-    if text == CLIENT_CREDENTIALS {
-        return Ok(());
-    }
-    if LATER_GRANTS.contains(&text) {
-        return Err(InvalidClient::UnsupportedGrant(text.to_owned()));
-    }
-    let grants = LATER_GRANTS.iter().copied().chain([CLIENT_CREDENTIALS]);
-    let near = crate::config::nearest(text, grants.map(|grant| (grant, grant)));
-    Err(InvalidClient::UnknownGrant(text.to_owned(), DidYouMean(near)))
+/// The scopes of a client that named none: those of OpenID Connect, if people sign in to it.
+#[must_use]
+pub fn default_scopes(grants: &GrantTypes) -> Vec<String> {
+    let by_people = OPENID_SCOPES.iter().filter(|scope| match **scope {
+        OFFLINE_ACCESS => grants.contains(GrantType::RefreshToken),
+        _ => grants.contains(GrantType::AuthorizationCode),
+    });
+    by_people.map(|scope| (*scope).to_owned()).collect()
 }
 
-/// Reads the algorithm of a client's access tokens, one of those the issuer signs with.
+/// The grants of a client that named none. RFC 7591 §2 says `authorization_code`; one without a redirect URI cannot use
+/// that, so it is taken for one of `client_credentials`, or of the session API alone.
+#[must_use]
+pub fn default_grants(has_redirect_uris: bool, session_api: bool) -> GrantTypes {
+    match (has_redirect_uris, session_api) {
+        (true, _) => GrantTypes::from([GrantType::AuthorizationCode]),
+        (false, true) => GrantTypes::from([GrantType::RefreshToken]),
+        (false, false) => GrantTypes::from([GrantType::ClientCredentials]),
+    }
+}
+
+/// Reads the algorithm that a client's assertions are signed with.
+///
+/// # Errors
+/// [`InvalidClient::AssertionAlgorithm`]
+pub fn parse_assertion_alg(text: &str) -> Result<Algorithm, InvalidClient> {
+    text.parse().map_err(|_| InvalidClient::AssertionAlgorithm(text.to_owned()))
+}
+
+/// Reads the algorithm of a client's tokens, one of those the issuer signs with.
 ///
 /// # Errors
 /// [`InvalidClient::Algorithm`]
-pub fn parse_access_token_alg(text: &str, algorithms: &[Algorithm]) -> Result<Algorithm, InvalidClient> {
+pub fn parse_token_alg(text: &str, algorithms: &[Algorithm]) -> Result<Algorithm, InvalidClient> {
     algorithms.iter().copied().find(|algorithm| algorithm.as_str() == text).ok_or_else(|| {
         let names: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
         InvalidClient::Algorithm { found: text.to_owned(), configured: names.join(", ") }
     })
 }
 
-/// Hashes a new secret, if it is one that may be used.
-///
-/// # Errors
-/// [`InvalidClient::SecretTooShort`], [`InvalidClient::SecretTooLong`], [`InvalidClient::SecretCharacter`]
-pub fn hash_new_secret(secret: &str) -> Result<[u8; 32], InvalidClient> {
-    let characters = secret.chars().count();
-    if characters < MIN_SECRET_CHARACTERS {
-        return Err(InvalidClient::SecretTooShort(characters));
-    }
-    if characters > MAX_SECRET_CHARACTERS {
-        return Err(InvalidClient::SecretTooLong(characters));
-    }
-    if !secret.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return Err(InvalidClient::SecretCharacter);
-    }
-    Ok(hash_secret(secret.as_bytes()))
+fn all_algorithms() -> String {
+    Algorithm::ALL.map(Algorithm::as_str).join(", ")
 }
 
-/// The hash that is kept of a secret, and that a presented one is compared by.
-#[must_use]
-pub fn hash_secret(secret: &[u8]) -> [u8; 32] {
-    let hash = digest::digest(&digest::SHA256, secret);
-    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
+/// The scopes that are about people: OpenID Connect Core §5.4 and §11, and ours for roles.
+pub const OPENID_SCOPES: [&str; 7] = ["openid", "profile", "email", "address", "phone", "roles", OFFLINE_ACCESS];
 
-/// Reads `sha256:` and the hexadecimal hash of a secret.
-///
-/// # Errors
-/// [`InvalidClient::SecretHash`]
-pub fn parse_secret_hash(text: &str) -> Result<[u8; 32], InvalidClient> {
-    let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64).ok_or(InvalidClient::SecretHash)?;
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let digit = |ascii: u8| char::from(ascii).to_digit(16).ok_or(InvalidClient::SecretHash);
-        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).expect("two hexadecimal digits are a byte");
-    }
-    Ok(hash)
-}
+/// The scope that asks for tokens which outlive the sign-in (OpenID Connect Core §11).
+pub const OFFLINE_ACCESS: &str = "offline_access";
 
 /// As long as a client id may be: longer ones are addresses or tokens put in the wrong place.
 pub const MAX_ID_CHARACTERS: usize = 128;
-
-/// As short as a secret may be: 32 characters of hexadecimal are 128 bits, which is what makes a fast hash enough.
-pub const MIN_SECRET_CHARACTERS: usize = 32;
-
-/// As long as a secret may be: it has to fit into a header together with the id.
-pub const MAX_SECRET_CHARACTERS: usize = 512;
-
-/// The one grant of this version.
-const CLIENT_CREDENTIALS: &str = "client_credentials";
-
-/// Grants that exist, by their configuration and their registered names, but not in this version.
-const LATER_GRANTS: [&str; 10] = [
-    "authorization_code",
-    "refresh_token",
-    "device_code",
-    "token_exchange",
-    "implicit",
-    "password",
-    "urn:ietf:params:oauth:grant-type:device_code",
-    "urn:ietf:params:oauth:grant-type:token-exchange",
-    "urn:ietf:params:oauth:grant-type:jwt-bearer",
-    "urn:ietf:params:oauth:grant-type:saml2-bearer",
-];
 
 #[cfg(test)]
 mod tests {
@@ -290,60 +487,11 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_under_32_characters_is_refused() {
-        assert_eq!(hash_new_secret(&"x".repeat(31)), Err(InvalidClient::SecretTooShort(31)));
-        assert!(hash_new_secret(&"x".repeat(32)).is_ok());
-        assert_eq!(hash_new_secret(&"x".repeat(513)), Err(InvalidClient::SecretTooLong(513)));
-        assert_eq!(hash_new_secret(&"é".repeat(32)), Err(InvalidClient::SecretCharacter));
-    }
-
-    #[test]
-    fn a_configured_hash_is_the_hash_of_the_secret() {
-        // NIST's example: the hash of "abc".
-        let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61F20015AD";
-
-        assert_eq!(parse_secret_hash(text), Ok(hash_secret(b"abc")));
-    }
-
-    #[test]
-    fn a_text_that_is_no_hash_is_refused() {
-        for text in [
-            "",
-            "sha256:",
-            "sha512:00",
-            &format!("sha256:{}", "g".repeat(64)),
-            &format!("sha256:{}", "0".repeat(63)),
-            &format!("sha256:{}", "é".repeat(32)),
-        ] {
-            assert_eq!(parse_secret_hash(text), Err(InvalidClient::SecretHash), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_later_grant_and_a_misspelt_one_are_told_apart() {
-        assert_eq!(check_grant("client_credentials"), Ok(()));
-        assert_eq!(check_grant("refresh_token"), Err(InvalidClient::UnsupportedGrant("refresh_token".to_owned())));
-        let misspelt = check_grant("client_credential").expect_err("no such grant");
-        assert_eq!(misspelt.to_string(), "\"client_credential\" is not a grant; did you mean client_credentials?");
-        assert_eq!(check_grant("x").expect_err("no such grant").to_string(), "\"x\" is not a grant");
-    }
-
-    #[test]
-    fn authentication_methods_are_read_as_they_are_written() {
-        for method in [ClientAuthMethod::ClientSecretBasic, ClientAuthMethod::ClientSecretPost] {
-            assert_eq!(method.as_str().parse(), Ok(method));
-        }
-        for other in ["none", "private_key_jwt", "Client_Secret_Basic", ""] {
-            assert_eq!(other.parse::<ClientAuthMethod>(), Err(InvalidClient::AuthMethod(other.to_owned())));
-        }
-    }
-
-    #[test]
     fn an_algorithm_the_issuer_does_not_sign_with_is_refused_with_those_it_does() {
         let configured = [Algorithm::ES256, Algorithm::RS256];
 
-        assert_eq!(parse_access_token_alg("RS256", &configured), Ok(Algorithm::RS256));
-        let refusal = parse_access_token_alg("PS256", &configured).expect_err("not configured");
+        assert_eq!(parse_token_alg("RS256", &configured), Ok(Algorithm::RS256));
+        let refusal = parse_token_alg("PS256", &configured).expect_err("not configured");
         assert!(refusal.to_string().contains("ES256, RS256"), "{refusal}");
     }
 }

@@ -4,7 +4,7 @@ use keywheel_jose::Algorithm;
 use url::Url;
 
 use super::section::Section;
-use crate::clients::{self, Client, Source};
+use crate::clients::{self, Authentication, Client, ClientAuthMethod, GrantType, SecretMethod, Source};
 
 /// Reads one `[[client]]`, unless something is wrong with it.
 pub(super) fn read_client(section: &mut Section<'_>, algorithms: &[Algorithm]) -> Option<Client> {
@@ -13,7 +13,7 @@ pub(super) fn read_client(section: &mut Section<'_>, algorithms: &[Algorithm]) -
         section.problem("id", "missing: every client has an id".to_owned());
     }
     let secret_sha256 = read_secret(section);
-    section.non_empty_list("grants", "client_credentials", |text| clients::check_grant(text).map(|()| text.to_owned()));
+    section.non_empty_list("grants", "client_credentials", str::parse::<GrantType>);
     for key in ["redirect_uris", "post_logout_redirect_uris"] {
         if section.list(key, check_uri).is_some_and(|uris| !uris.is_empty()) {
             section.without_effect(key);
@@ -26,17 +26,18 @@ pub(super) fn read_client(section: &mut Section<'_>, algorithms: &[Algorithm]) -
     let scopes = section.list("scopes", clients::parse_scope).unwrap_or_default();
     let audiences = section.list("audiences", clients::parse_audience).unwrap_or_default();
     let auth_method = section.parsed("token_endpoint_auth_method", str::parse);
-    let access_token_alg = section.parsed("access_token_alg", |text| clients::parse_access_token_alg(text, algorithms));
+    let access_token_alg = section.parsed("access_token_alg", |text| clients::parse_token_alg(text, algorithms));
+    let method = auth_method.map(|method| match method {
+        ClientAuthMethod::ClientSecretPost => SecretMethod::Post,
+        _ => SecretMethod::Basic,
+    });
     Some(Client {
-        id: id?,
         name,
-        secret_sha256: secret_sha256?,
         scopes,
         audiences,
-        auth_method,
         access_token_alg,
-        created_at: None,
         source: Source::Declared,
+        ..Client::new(id?, Authentication::Secret { sha256: secret_sha256?, method })
     })
 }
 

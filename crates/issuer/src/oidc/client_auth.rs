@@ -52,7 +52,7 @@ pub(super) fn authenticate(registry: &Registry, headers: &HeaderMap, form: &Form
 
 fn verify(registry: &Registry, id: &str, secret: &str, method: ClientAuthMethod) -> Result<Arc<Client>, OAuthError> {
     let client = registry.authenticate(id, secret).ok_or(OAuthError::InvalidClient)?;
-    match client.auth_method {
+    match client.auth_method() {
         Some(registered) if registered != method => Err(OAuthError::InvalidClient),
         _ => Ok(client),
     }
@@ -79,13 +79,14 @@ const LENIENT_PADDING: GeneralPurpose = GeneralPurpose::new(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::SecretMethod;
     use base64::engine::general_purpose::STANDARD;
     use http::HeaderValue;
 
     const SECRET: &str = "a-secret-of-at-least-32-characters!";
 
-    fn registry(auth_method: Option<ClientAuthMethod>) -> Registry {
-        Registry::new([crate::registry::tests::client("shop+1", SECRET, auth_method)])
+    fn registry(method: Option<SecretMethod>) -> Registry {
+        Registry::new([crate::registry::tests::client("shop+1", SECRET, method)])
     }
 
     fn attempt(registry: &Registry, headers: &[&str], body: &str) -> Result<String, &'static str> {
@@ -121,7 +122,7 @@ mod tests {
     fn a_registered_method_is_the_only_one() {
         let header = basic(&format!("shop%2B1:{SECRET}"));
         let body = format!("client_id=shop%2B1&client_secret={SECRET}");
-        let (by_header, by_body) = (ClientAuthMethod::ClientSecretBasic, ClientAuthMethod::ClientSecretPost);
+        let (by_header, by_body) = (SecretMethod::Basic, SecretMethod::Post);
 
         assert_eq!(attempt(&registry(Some(by_header)), &[], &body), Err("invalid_client"));
         assert_eq!(attempt(&registry(Some(by_body)), &[&header], ""), Err("invalid_client"));

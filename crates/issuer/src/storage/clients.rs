@@ -9,7 +9,7 @@ use sqlx::{Any, Row, Transaction};
 
 use super::audit::{By, Entry};
 use super::{Store, StoreError, is_unique_violation};
-use crate::clients::{Client, ClientAuthMethod, Source};
+use crate::clients::{Authentication, Client, ClientAuthMethod, SecretMethod, Source};
 
 /// What became of new clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,8 +113,8 @@ async fn insert(
     )
     .bind(client.id.as_str())
     .bind(client.name.as_deref())
-    .bind(client.secret_sha256.as_slice())
-    .bind(client.auth_method.map(ClientAuthMethod::as_str))
+    .bind(client.authentication.secret_sha256().unwrap_or(&[0; 32]).as_slice())
+    .bind(client.auth_method().map(ClientAuthMethod::as_str))
     .bind(client.access_token_alg.map(|alg| alg.as_str()))
     .bind(list(&client.scopes))
     .bind(list(&client.audiences))
@@ -133,14 +133,17 @@ fn read_client(row: &AnyRow) -> Result<Client, StoreError> {
         serde_json::from_str(&json).map_err(|error| unreadable(format!("{column}: {error}")))
     };
     let secret: Vec<u8> = row.try_get("secret_sha256").map_err(&query)?;
+    let sha256 = secret.try_into().map_err(|_| unreadable("secret_sha256 is not 32 bytes".to_owned()))?;
     let auth_method: Option<String> = row.try_get("auth_method").map_err(&query)?;
     let alg: Option<String> = row.try_get("access_token_alg").map_err(&query)?;
+    let method = match auth_method.as_deref().map(ClientAuthMethod::from_str).transpose() {
+        Ok(Some(ClientAuthMethod::ClientSecretPost)) => Some(SecretMethod::Post),
+        Ok(Some(_)) => Some(SecretMethod::Basic),
+        Ok(None) => None,
+        Err(error) => return Err(unreadable(error.to_string())),
+    };
     Ok(Client {
         name: row.try_get("name").map_err(&query)?,
-        secret_sha256: secret.try_into().map_err(|_| unreadable("secret_sha256 is not 32 bytes".to_owned()))?,
-        auth_method: auth_method
-            .map(|method| ClientAuthMethod::from_str(&method).map_err(|error| unreadable(error.to_string())))
-            .transpose()?,
         access_token_alg: alg
             .map(|alg| Algorithm::from_str(&alg).map_err(|error| unreadable(error.to_string())))
             .transpose()?,
@@ -148,6 +151,6 @@ fn read_client(row: &AnyRow) -> Result<Client, StoreError> {
         audiences: list("audiences")?,
         created_at: Some(Timestamp::from_unix(row.try_get("created_at").map_err(&query)?)),
         source: Source::Stored,
-        id: id.clone(),
+        ..Client::new(id.as_str(), Authentication::Secret { sha256, method })
     })
 }

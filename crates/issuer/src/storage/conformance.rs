@@ -14,7 +14,7 @@ use super::{
     AuditVerdict, BackupError, By, ClientInsert, Generations, KeyChange, KeysApplied, NewKey, Restored, Store,
     WhenMissing,
 };
-use crate::clients::{Client, ClientAuthMethod, Source};
+use crate::clients::{Authentication, Client, SecretMethod};
 use crate::config::Database;
 use crate::edges::Author;
 use crate::keys::coverage::{Fetcher, HeldKey, Hold, Move};
@@ -110,16 +110,14 @@ async fn only(store: &Store) -> super::StoredKey {
 }
 
 fn client(id: &str) -> Client {
+    let sha256 = digest(&SHA256, id.as_bytes()).as_ref().try_into().expect("32 bytes");
     Client {
-        id: id.to_owned(),
         name: Some("Ünïcode 'quoted'".to_owned()),
-        secret_sha256: digest(&SHA256, id.as_bytes()).as_ref().try_into().expect("32 bytes"),
         scopes: vec!["a".to_owned(), "b:c".to_owned()],
         audiences: vec!["https://api.example.com".to_owned()],
-        auth_method: Some(ClientAuthMethod::ClientSecretPost),
         access_token_alg: Some(Algorithm::EdDSA),
         created_at: Some(at(7)),
-        source: Source::Stored,
+        ..Client::new(id, Authentication::Secret { sha256, method: Some(SecretMethod::Post) })
     }
 }
 
@@ -274,7 +272,7 @@ async fn a_client_gets_a_new_secret_and_goes(place: Place) {
 
     assert!(store.replace_client_secret("a", &[9; 32], &by()).await.expect("answered"));
     assert!(!store.replace_client_secret("b", &[9; 32], &by()).await.expect("answered"));
-    assert_eq!(store.load_clients().await.expect("clients")[0].secret_sha256, [9; 32]);
+    assert_eq!(store.load_clients().await.expect("clients")[0].authentication.secret_sha256(), Some(&[9; 32]));
     assert!(store.remove_client("a", &by()).await.expect("answered"));
     assert!(!store.remove_client("a", &by()).await.expect("answered"));
     assert!(store.load_clients().await.expect("clients").is_empty());
