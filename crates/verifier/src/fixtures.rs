@@ -1,6 +1,7 @@
 //! For tests: a signer, and an issuer that plays from a script.
 
-use std::sync::{Arc, Mutex};
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 #[expect(clippy::disallowed_types, reason = "tests have to sign")]
@@ -13,6 +14,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::fetch::{Caching, FetchError, FetchFuture, FetchKeys, Fetched};
+use crate::metrics::{Alarm, FetchReport, KeysChanged, Metrics, UnknownKid};
 
 pub(crate) const ISSUER: &str = "https://id.example.com";
 pub(crate) const AUDIENCE: &str = "https://api.example.com";
@@ -63,7 +65,10 @@ impl Signer {
             payload[name] = value.clone();
         }
         let x = BASE64_URL_SAFE_NO_PAD.encode(self.pair.public_key());
-        self.sign(&json!({"alg": "EdDSA", "typ": "dpop+jwt", "jwk": {"kty": "OKP", "crv": "Ed25519", "x": x}}), &payload)
+        self.sign(
+            &json!({"alg": "EdDSA", "typ": "dpop+jwt", "jwk": {"kty": "OKP", "crv": "Ed25519", "x": x}}),
+            &payload,
+        )
     }
 
     /// A token with these claims instead of, or beside, the usual ones.
@@ -216,5 +221,72 @@ impl FetchKeys for ScriptedIssuer {
             });
             answer
         })
+    }
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// What is logged on this thread until the guard is dropped; the tasks of a test run on its thread.
+    pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(crate) fn lines_with(&self, part: &str) -> Vec<String> {
+        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&log).lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Metrics that write down what the cache tells them.
+#[derive(Clone, Default)]
+pub(crate) struct Counted(Arc<Mutex<Vec<String>>>);
+
+impl Counted {
+    /// What was told, in order, where it begins with `kind`.
+    pub(crate) fn of(&self, kind: &str) -> Vec<String> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().filter(|event| event.starts_with(kind)).cloned().collect()
+    }
+
+    fn note(&self, event: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
+
+impl Metrics for Counted {
+    fn unknown_kid(&self, answer: UnknownKid) {
+        self.note(format!("unknown_kid {}", answer.as_str()));
+    }
+
+    fn fetched(&self, fetch: &FetchReport) {
+        self.note(format!("fetched {} {} {:?}", fetch.lane.as_str(), fetch.outcome.as_str(), fetch.duration));
+    }
+
+    fn keys_changed(&self, change: &KeysChanged) {
+        self.note(format!("keys_changed {} {} {}", change.generation, change.keys, change.refused));
+    }
+
+    fn alarm(&self, alarm: Alarm) {
+        self.note(format!("alarm {}", alarm.as_str()));
     }
 }

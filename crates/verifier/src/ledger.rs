@@ -232,6 +232,12 @@ impl<T: Threads> Ledger<T> {
         self.state.with(|state| state.refresh_at.min(state.cool_at).saturating_duration_since(now))
     }
 
+    /// Does something while nobody else gets the lock.
+    #[cfg(test)]
+    pub(crate) fn while_locked<R>(&self, act: impl FnOnce() -> R) -> R {
+        self.state.with(|_| act())
+    }
+
     fn begin(&self, state: &mut State<T>, lane: Lane, now: Instant) -> (Attempt<T>, T::Flight) {
         let (landing, flight) = T::flight();
         state.sequence += 1;

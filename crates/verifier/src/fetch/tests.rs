@@ -12,8 +12,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::{Interval, interval};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -220,6 +221,52 @@ mod one_request {
     }
 
     #[tokio::test]
+    async fn a_body_that_drips_meets_the_deadline_however_lively_it_looks() {
+        let server = Server::start(|_, _| Response::new(Body::Drip(interval(Duration::from_millis(5))).boxed())).await;
+        let limits = Limits { exchange_deadline: Duration::from_millis(200), ..Limits::default() };
+
+        let error = keys_at(&server.base, &limits).fetch(None).await.expect_err("a byte now and then");
+
+        assert!(matches!(error, FetchError::TimedOut { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_never_ends_is_cut_off() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let line = format!("x: {}\r\n", "y".repeat(1000));
+            let mut piece = "HTTP/1.1 200 OK\r\n".to_owned();
+            // Until the client hangs up.
+            while stream.write_all(piece.as_bytes()).await.is_ok() {
+                piece.clone_from(&line);
+            }
+        });
+
+        let error = keys_at(&format!("http://{address}"), &Limits::default()).fetch(None).await.expect_err("no end");
+
+        assert!(matches!(error, FetchError::Exchange { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http_is_an_error() {
+        for greeting in ["SSH-2.0-OpenSSH_9.2\r\n", "\0\0\0", "HTTP/1.1 200", "200 OK\r\n\r\n{\"keys\":[]}"] {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+            let address = listener.local_addr().expect("it is bound");
+            spawn(async move {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                stream.write_all(greeting.as_bytes()).await.expect("the client reads");
+            });
+
+            let error = keys_at(&format!("http://{address}"), &Limits::default()).fetch(None).await;
+
+            let error = error.expect_err("no HTTP");
+            assert!(matches!(error, FetchError::Exchange { .. }), "{greeting:?}: {error:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_server_that_accepts_and_says_nothing_meets_the_deadline() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address: SocketAddr = listener.local_addr().expect("it is bound");
@@ -248,19 +295,22 @@ enum Body {
     Endless(Arc<AtomicUsize>),
     /// One piece, and then neither more nor an end.
     Stuck(Option<Bytes>),
+    /// A byte at each tick, for ever.
+    Drip(Interval),
 }
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Endless(sent) => {
                 let piece = Bytes::from_static(&[b' '; 16 * 1024]);
                 sent.fetch_add(piece.len(), Ordering::Relaxed);
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
+            Self::Drip(ticks) => ticks.poll_tick(context).map(|_| Some(Ok(Frame::data(Bytes::from_static(b" "))))),
             Self::Stuck(piece) => piece.take().map_or(Poll::Pending, |piece| Poll::Ready(Some(Ok(Frame::data(piece))))),
         }
     }
@@ -296,6 +346,66 @@ mod finding_the_keys {
 
         assert!(keys_of(&format!("{}/", server.base)).fetch(None).await.is_ok());
         assert!(matches!(keys_of(&server.base).fetch(None).await, Err(FetchError::IssuerMismatch { .. })));
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_openid_document_that_of_rfc_8414_is_read() {
+        let server = Server::start(|request, base| match request.uri().path() {
+            "/.well-known/oauth-authorization-server/tenant/1" => {
+                discovery(&format!("{base}/tenant/1"), &format!("{base}/jwks"))
+            }
+            "/jwks" => reply(200, KEYS),
+            _ => reply(404, ""),
+        })
+        .await;
+
+        keys_of(&format!("{}/tenant/1", server.base)).fetch(None).await.expect("the set");
+
+        let fallback = "/.well-known/oauth-authorization-server/tenant/1";
+        assert_eq!(server.paths(), ["/tenant/1/.well-known/openid-configuration", fallback, "/jwks"]);
+    }
+
+    #[tokio::test]
+    async fn without_a_path_the_document_of_rfc_8414_is_at_the_root() {
+        let at_root = "/.well-known/oauth-authorization-server";
+        let server = Server::start(move |request, base| match request.uri().path() {
+            path if path == at_root => discovery(base, &format!("{base}/jwks")),
+            "/jwks" => reply(200, KEYS),
+            _ => reply(404, ""),
+        })
+        .await;
+
+        assert!(keys_of(&server.base).fetch(None).await.is_ok());
+        // With a slash at its end it is another issuer, though its document is at the same place (RFC 8414 §3.1).
+        assert!(matches!(
+            keys_of(&format!("{}/", server.base)).fetch(None).await,
+            Err(FetchError::IssuerMismatch { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn the_document_of_rfc_8414_must_be_for_the_issuer_too() {
+        let server = Server::start(|request, base| match request.uri().path() {
+            "/.well-known/oauth-authorization-server" => discovery("https://evil.example", &format!("{base}/jwks")),
+            _ => reply(404, ""),
+        })
+        .await;
+
+        let error = keys_of(&server.base).fetch(None).await.expect_err("another issuer");
+
+        assert!(matches!(error, FetchError::IssuerMismatch { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn only_a_404_sends_us_to_the_other_place() {
+        for status in [302, 401, 500, 503] {
+            let server = Server::start(move |_, _| reply(status, "")).await;
+
+            let error = keys_of(&server.base).fetch(None).await.expect_err("no document");
+
+            assert!(matches!(error, FetchError::Status { status: found, .. } if found == status), "{error:?}");
+            assert_eq!(server.paths(), ["/.well-known/openid-configuration"]);
+        }
     }
 
     #[tokio::test]

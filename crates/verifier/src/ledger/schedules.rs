@@ -122,13 +122,13 @@ struct Witness {
 #[derive(Clone, Copy)]
 enum Breach {
     /// Every answer counts as the newest.
-    NoSequence,
+    SequenceIgnored,
     /// Who waits is never told.
-    NoLanding,
+    LandingKept,
     /// The search lane forgets who is under way.
-    NoFlight,
+    FlightForgotten,
     /// The search lane forgets its cooldown.
-    NoCooldown,
+    CooldownForgotten,
 }
 
 impl World {
@@ -165,12 +165,12 @@ impl World {
         for round in 0..ROUNDS {
             let now = self.now();
             match self.breach {
-                Some(Breach::NoFlight) => self.ledger.state.with(|state| {
+                Some(Breach::FlightForgotten) => self.ledger.state.with(|state| {
                     state.search = None;
                     state.scheduled = None;
                     state.cool_at = now;
                 }),
-                Some(Breach::NoCooldown) => self.ledger.state.with(|state| state.cool_at = now),
+                Some(Breach::CooldownForgotten) => self.ledger.state.with(|state| state.cool_at = now),
                 _ => {}
             }
             match self.ledger.search(Some(&format!("invented-{caller}-{round}")), now) {
@@ -178,7 +178,8 @@ impl World {
                     self.see(|witness| {
                         let pause = witness.last_end.map(|end| attempt.asked_at.saturating_duration_since(end));
                         assert!(
-                            matches!(self.breach, Some(Breach::NoFlight)) || pause.is_none_or(|pause| pause >= COOLDOWN),
+                            matches!(self.breach, Some(Breach::FlightForgotten))
+                                || pause.is_none_or(|pause| pause >= COOLDOWN),
                             "searched {pause:?} after the last attempt"
                         );
                         witness.searches += 1;
@@ -210,9 +211,9 @@ impl World {
             witness.last_end = witness.last_end.max(Some(now));
         });
         match self.breach {
-            Some(Breach::NoSequence) => attempt.sequence = u64::MAX,
+            Some(Breach::SequenceIgnored) => attempt.sequence = u64::MAX,
             // The attempt is over, and its waiters are not told.
-            Some(Breach::NoLanding) => return std::mem::forget(attempt),
+            Some(Breach::LandingKept) => return std::mem::forget(attempt),
             _ => {}
         }
         let outcome = match number % 5 {
@@ -338,25 +339,25 @@ mod a_broken_promise_is_noticed {
 
     #[test]
     fn a_late_answer_that_overwrites_a_newer_one() {
-        let failure = failure(Breach::NoSequence);
+        let failure = failure(Breach::SequenceIgnored);
         assert!(failure.contains("saw the set of attempt"), "{failure}");
     }
 
     #[test]
     fn a_waiter_that_never_wakes() {
-        let failure = failure(Breach::NoLanding);
+        let failure = failure(Breach::LandingKept);
         assert!(failure.contains("deadlock"), "{failure}");
     }
 
     #[test]
     fn two_fetches_in_one_lane() {
-        let failure = failure(Breach::NoFlight);
+        let failure = failure(Breach::FlightForgotten);
         assert!(failure.contains("two attempts in the"), "{failure}");
     }
 
     #[test]
     fn a_search_in_the_cooldown() {
-        let failure = failure(Breach::NoCooldown);
+        let failure = failure(Breach::CooldownForgotten);
         assert!(failure.contains("after the last attempt"), "{failure}");
     }
 }

@@ -738,42 +738,8 @@ mod whatever_happens {
 }
 
 mod logs {
-    use std::io::Write;
-    use std::sync::{Mutex, PoisonError};
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Log {
-        /// What is logged on this thread until the guard is dropped; the tasks of a test run on its thread.
-        fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
-            let log = Self::default();
-            let writer = log.clone();
-            let subscriber = tracing_subscriber::fmt()
-                .with_max_level(tracing::Level::DEBUG)
-                .with_ansi(false)
-                .with_writer(move || writer.clone())
-                .finish();
-            (log, tracing::subscriber::set_default(subscriber))
-        }
-
-        fn lines_with(&self, part: &str) -> Vec<String> {
-            let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            String::from_utf8_lossy(&log).lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
-        }
-    }
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::fixtures::Log;
 
     #[tokio::test(start_paused = true)]
     async fn a_published_private_key_is_refused_loudly_and_once() {
