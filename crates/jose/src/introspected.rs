@@ -124,7 +124,12 @@ impl IntrospectionAnswer {
             let expires_at = check_dates(answer, policy, now)?;
             let confirmation = Confirmation::read(answer)?;
             holder(confirmation.as_ref())?;
-            Ok(Registered { expires_at, issuer: issuer.map(Into::into), subject: subject.map(Into::into), confirmation })
+            Ok(Registered {
+                expires_at,
+                issuer: issuer.map(Into::into),
+                subject: subject.map(Into::into),
+                confirmation,
+            })
         })?;
         let claims = serde_json::from_str(&self.json)
             .map_err(|error| Rejection::UnexpectedClaims { found: shown(&error.to_string()) })?;
