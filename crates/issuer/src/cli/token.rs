@@ -144,6 +144,7 @@ impl Mint {
             lifetime,
             alg: client.access_token_alg,
             clock_skew: config.keys.rotation.clock_skew(),
+            person: None,
         };
         let token = request
             .mint(&ring.keys, edges.entropy.as_ref(), edges.clock.now())

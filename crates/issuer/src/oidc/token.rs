@@ -80,6 +80,7 @@ async fn grant(app: &App, request: Request<Body>) -> Result<Response, OAuthError
         lifetime,
         alg: client.access_token_alg,
         clock_skew: app.config.keys.rotation.clock_skew(),
+        person: None,
     };
     let access_token = request.mint(&app.keys, app.entropy.as_ref(), now).map_err(|failure| {
         error!(client.id = client.id, error = %failure, "no token could be signed");
