@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A route with demands of its own has a layer of its own.
     let admins = guard.clone().require_role("admin").layer();
     let app = Router::new()
-        .route(metadata.well_known_path(), get(metadata))
+        .route(metadata.well_known_path(), get(metadata.clone()))
         .route("/", get(greeting))
         .route("/invoices", get(invoices))
         .route("/admin", get(administration).layer(admins))

@@ -18,7 +18,8 @@ use crate::verifier::Claims;
 /// does not hold is refused all the same.
 ///
 /// Behind [`Guard::layer`] the token was verified already, and a handler takes `Extension<Verified<AccessTokenClaims>>`.
-/// Where both are there, the layer's token is taken and compared with the requirements of the state's guard.
+/// Where both are there and one guard was made from the other, the token is verified once and has to meet the
+/// requirements of both.
 #[derive(Clone, Debug)]
 pub struct Bearer<C = AccessTokenClaims>(pub Verified<C>);
 
@@ -68,14 +69,7 @@ async fn extract<C: Claims>(
     presence: Presence,
     parts: &mut Parts,
 ) -> Result<Option<Verified<C>>, Refusal> {
-    // A DPoP proof can be used once, so what a layer has verified is not verified again.
-    if let Some(token) = parts.extensions.get::<Verified<C>>() {
-        guard.permit(token)?;
-        return Ok(Some(token.clone()));
-    }
     let token = guard.authorize_as(presence, parts).await?;
-    if let Some(token) = &token {
-        parts.extensions.insert(token.clone());
-    }
+    guard.admit(token.clone(), &mut parts.extensions);
     Ok(token)
 }

@@ -1,10 +1,11 @@
 //! The guard: everything about a request that decides whether it is let through, in one place for every front.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use http::HeaderName;
 use http::request::Parts;
+use http::{Extensions, HeaderName};
 use keywheel_jose::{AccessTokenClaims, DpopRequest, Verified};
 use url::Url;
 
@@ -35,13 +36,27 @@ pub struct Guard<C = AccessTokenClaims> {
 }
 
 struct Inner<C> {
-    verifier: Verifier,
+    /// Guards made from one another share it until one of them is told to read requests differently.
+    entrance: Arc<Entrance>,
     presence: Presence,
+    challenges: Challenges,
+    requirements: Vec<Requirement<C>>,
+}
+
+/// What decides whether a token is accepted, before anything is required of it.
+#[derive(Clone)]
+struct Entrance {
+    verifier: Verifier,
     cookie: Option<String>,
     external: Option<External>,
     allowed_origins: Vec<String>,
-    challenges: Challenges,
-    requirements: Vec<Requirement<C>>,
+}
+
+/// In a request's extensions: a token that was accepted at this entrance. A second guard with the same entrance need not
+/// verify it again, and could not: a DPoP proof is good for one time. One with another entrance does not believe it.
+struct Accepted<C> {
+    token: Verified<C>,
+    entrance: Arc<Entrance>,
 }
 
 /// Whether there has to be a token.
@@ -50,6 +65,9 @@ pub(super) enum Presence {
     Required,
     Optional,
 }
+
+/// A token, none where none is needed, or a refusal.
+type Verdict<C> = Result<Option<Verified<C>>, Refusal>;
 
 /// Under which URL clients know this service.
 #[derive(Clone)]
@@ -98,11 +116,8 @@ impl<C> Guard<C> {
         let challenges = Challenges { realm: DEFAULT_REALM.to_owned(), resource_metadata: None, dpop_algs: None };
         Self {
             inner: Arc::new(Inner {
-                verifier,
+                entrance: Arc::new(Entrance { verifier, cookie: None, external: None, allowed_origins: Vec::new() }),
                 presence: Presence::Required,
-                cookie: None,
-                external: None,
-                allowed_origins: Vec::new(),
                 challenges,
                 requirements: Vec::new(),
             }),
@@ -119,7 +134,7 @@ impl<C> Guard<C> {
     ///
     /// A token in the header and another in the cookie are refused with 400, and so are two cookies with this name.
     pub fn cookie(self, name: impl Into<String>) -> Self {
-        self.edit(|inner| inner.cookie = Some(name.into()))
+        self.edit_entrance(|entrance| entrance.cookie = Some(name.into()))
     }
 
     /// Lets requests without a token through, without claims. One whose token does not hold is still refused: its
@@ -159,11 +174,10 @@ impl<C> Guard<C> {
             base: parsed.as_str().trim_end_matches('/').to_owned(),
             origin: parsed.origin().ascii_serialization(),
         };
-        Ok(self.edit(|inner| {
-            let algorithms = inner.verifier.dpop_algorithms().iter().map(|algorithm| algorithm.as_str());
-            inner.challenges.dpop_algs = Some(algorithms.collect::<Vec<_>>().join(" "));
-            inner.external = Some(external);
-        }))
+        let algorithms = self.inner.entrance.verifier.dpop_algorithms().iter().map(|algorithm| algorithm.as_str());
+        let algorithms = algorithms.collect::<Vec<_>>().join(" ");
+        let guard = self.edit(|inner| inner.challenges.dpop_algs = Some(algorithms));
+        Ok(guard.edit_entrance(|entrance| entrance.external = Some(external)))
     }
 
     /// Takes cookies from the pages of another origin too, as `https://app.example.com`. May be called several times.
@@ -176,7 +190,7 @@ impl<C> Guard<C> {
         if parsed.path() != "/" {
             return Err(InvalidUrl::new(origin, EXPECTED));
         }
-        Ok(self.edit(|inner| inner.allowed_origins.push(parsed.origin().ascii_serialization())))
+        Ok(self.edit_entrance(|entrance| entrance.allowed_origins.push(parsed.origin().ascii_serialization())))
     }
 
     /// This guard for tower and everything built on it.
@@ -203,9 +217,14 @@ impl<C> Guard<C> {
         self
     }
 
+    fn edit_entrance(self, change: impl FnOnce(&mut Entrance)) -> Self {
+        self.edit(|inner| change(Arc::make_mut(&mut inner.entrance)))
+    }
+
     /// Steps 1 and 2.
     fn read<'r>(&self, parts: &'r Parts) -> Result<Option<Credential<'r>>, Refusal> {
-        let Inner { cookie, external, allowed_origins, challenges, .. } = &*self.inner;
+        let Inner { entrance, challenges, .. } = &*self.inner;
+        let Entrance { cookie, external, allowed_origins, .. } = &**entrance;
         let found = request::find(&parts.headers, cookie.as_deref());
         let Some(found) = found.map_err(|malformed: Malformed| challenges.malformed(malformed))? else {
             return Ok(None);
@@ -236,19 +255,8 @@ impl<C> Guard<C> {
         }))
     }
 
-    fn without_token(&self, presence: Presence) -> Result<Option<Verified<C>>, Refusal> {
-        match presence {
-            Presence::Optional => Ok(None),
-            Presence::Required => Err(self.missing_token()),
-        }
-    }
-
     /// Step 4.
-    fn decide(
-        &self,
-        scheme: Scheme,
-        verdict: Result<Verified<C>, VerifyError>,
-    ) -> Result<Option<Verified<C>>, Refusal> {
+    fn decide(&self, scheme: Scheme, verdict: Result<Verified<C>, VerifyError>) -> Verdict<C> {
         let token = verdict.map_err(|error| self.inner.challenges.unverified(scheme, error))?;
         self.check_requirements(&token, scheme)?;
         Ok(Some(token))
@@ -297,26 +305,56 @@ impl<C: Claims> Guard<C> {
     /// # Errors
     /// A [`Refusal`], to be sent as it is
     pub fn authorize_now(&self, parts: &Parts) -> Result<Option<Verified<C>>, Refusal> {
-        let Some(credential) = self.read(parts)? else { return self.without_token(self.inner.presence) };
-        let verdict = self.inner.verifier.verify_presented_now(&credential.presented());
+        let credential = match self.enter(self.inner.presence, parts) {
+            ControlFlow::Continue(credential) => credential,
+            ControlFlow::Break(verdict) => return verdict,
+        };
+        let verdict = self.inner.entrance.verifier.verify_presented_now(&credential.presented());
         self.decide(credential.scheme, verdict)
     }
 
-    pub(super) async fn authorize_as(&self, presence: Presence, parts: &Parts) -> Result<Option<Verified<C>>, Refusal> {
-        let Some(credential) = self.read(parts)? else { return self.without_token(presence) };
-        let verdict = self.inner.verifier.verify_presented(&credential.presented()).await;
+    pub(super) async fn authorize_as(&self, presence: Presence, parts: &Parts) -> Verdict<C> {
+        let credential = match self.enter(presence, parts) {
+            ControlFlow::Continue(credential) => credential,
+            ControlFlow::Break(verdict) => return verdict,
+        };
+        let verdict = self.inner.entrance.verifier.verify_presented(&credential.presented()).await;
         self.decide(credential.scheme, verdict)
     }
 
     /// What [`authorize`](Self::authorize) says, if it says so at once.
-    pub(super) fn authorize_at_once(&self, parts: &Parts) -> Option<Result<Option<Verified<C>>, Refusal>> {
-        let credential = match self.read(parts) {
-            Ok(Some(credential)) => credential,
-            Ok(None) => return Some(self.without_token(self.inner.presence)),
-            Err(refusal) => return Some(Err(refusal)),
+    pub(super) fn authorize_at_once(&self, parts: &Parts) -> Option<Verdict<C>> {
+        let credential = match self.enter(self.inner.presence, parts) {
+            ControlFlow::Continue(credential) => credential,
+            ControlFlow::Break(verdict) => return Some(verdict),
         };
-        let verdict = self.inner.verifier.verify_presented_at_once(&credential.presented())?;
+        let verdict = self.inner.entrance.verifier.verify_presented_at_once(&credential.presented())?;
         Some(self.decide(credential.scheme, verdict))
+    }
+
+    /// Puts what was accepted into the extensions. Whoever reads them believes this guard, so nothing from before stays.
+    pub(super) fn admit(&self, token: Option<Verified<C>>, extensions: &mut Extensions) {
+        extensions.remove::<Verified<C>>();
+        extensions.remove::<Accepted<C>>();
+        if let Some(token) = token {
+            extensions.insert(Accepted { token: token.clone(), entrance: Arc::clone(&self.inner.entrance) });
+            extensions.insert(token);
+        }
+    }
+
+    /// Steps 1 and 2: what there is to verify, or the verdict where there is nothing.
+    fn enter<'r>(&self, presence: Presence, parts: &'r Parts) -> ControlFlow<Verdict<C>, Credential<'r>> {
+        if let Some(accepted) = parts.extensions.get::<Accepted<C>>()
+            && Arc::ptr_eq(&accepted.entrance, &self.inner.entrance)
+        {
+            return ControlFlow::Break(self.permit(&accepted.token).map(|()| Some(accepted.token.clone())));
+        }
+        match (self.read(parts), presence) {
+            (Ok(Some(credential)), _) => ControlFlow::Continue(credential),
+            (Ok(None), Presence::Optional) => ControlFlow::Break(Ok(None)),
+            (Ok(None), Presence::Required) => ControlFlow::Break(Err(self.missing_token())),
+            (Err(refusal), _) => ControlFlow::Break(Err(refusal)),
+        }
     }
 }
 
@@ -337,24 +375,27 @@ impl<C> Clone for Guard<C> {
 impl<C> Clone for Inner<C> {
     fn clone(&self) -> Self {
         Self {
-            verifier: self.verifier.clone(),
+            entrance: Arc::clone(&self.entrance),
             presence: self.presence,
-            cookie: self.cookie.clone(),
-            external: self.external.clone(),
-            allowed_origins: self.allowed_origins.clone(),
             challenges: self.challenges.clone(),
             requirements: self.requirements.clone(),
         }
     }
 }
 
+impl<C> Clone for Accepted<C> {
+    fn clone(&self) -> Self {
+        Self { token: self.token.clone(), entrance: Arc::clone(&self.entrance) }
+    }
+}
+
 impl<C> fmt::Debug for Guard<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { verifier, presence, cookie, requirements, .. } = &*self.inner;
+        let Inner { entrance, presence, requirements, .. } = &*self.inner;
         f.debug_struct("Guard")
-            .field("verifier", verifier)
+            .field("verifier", &entrance.verifier)
             .field("presence", presence)
-            .field("cookie", cookie)
+            .field("cookie", &entrance.cookie)
             .field("requirements", requirements)
             .finish_non_exhaustive()
     }

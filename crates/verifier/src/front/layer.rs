@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use http::request::Parts;
 use http::{Request, Response};
-use keywheel_jose::{AccessTokenClaims, Verified};
+use keywheel_jose::AccessTokenClaims;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -17,11 +17,12 @@ use super::challenge::Refusal;
 use super::guard::Guard;
 use crate::verifier::Claims;
 
-/// Puts a [`Guard`] before a service. What it lets through has the [`Verified`] token in its extensions (none where the
+/// Puts a [`Guard`] before a service. What it lets through has the [`Verified`](crate::Verified) token in its extensions (none where the
 /// guard is [`optional`](Guard::optional) and there was no token); what it refuses never reaches the service.
 ///
-/// A verdict that needs no waiting, which is any but that of a token whose key is not there yet, costs no allocation
-/// beyond the token's own.
+/// A verdict that needs no waiting, which is any but that of a token whose key is not there yet, is reached before the
+/// future is even made, and nothing is boxed for it. A layer inside another with the same guard, or one made from it by
+/// demanding more, does not verify the token again.
 #[derive(Debug)]
 pub struct GuardLayer<C = AccessTokenClaims> {
     guard: Guard<C>,
@@ -36,25 +37,23 @@ pub struct GuardService<S, C = AccessTokenClaims> {
 
 pin_project! {
     /// The answer of a [`GuardService`].
-    pub struct GuardFuture<S, C, B> where S: Service<Request<B>> {
+    pub struct GuardFuture<S, B> where S: Service<Request<B>> {
         #[pin]
-        state: State<S, C, B>,
+        state: State<S, B>,
     }
 }
 
 pin_project! {
     #[project = Projected]
-    enum State<S, C, B> where S: Service<Request<B>> {
-        Waiting { verdict: PendingVerdict<C>, inner: S, body: Option<B> },
+    enum State<S, B> where S: Service<Request<B>> {
+        Waiting { verdict: PendingVerdict, inner: S, body: Option<B> },
         Inside { #[pin] answer: S::Future },
         Refused { refusal: Option<Refusal> },
     }
 }
 
-/// Gives the request's head back with the verdict.
-type PendingVerdict<C> = Pin<Box<dyn Future<Output = (Parts, Verdict<C>)> + Send>>;
-
-type Verdict<C> = Result<Option<Verified<C>>, Refusal>;
+/// Gives the request's head back where it is let through.
+type PendingVerdict = Pin<Box<dyn Future<Output = Result<Parts, Refusal>> + Send>>;
 
 impl<C> GuardLayer<C> {
     pub(super) fn new(guard: Guard<C>) -> Self {
@@ -78,24 +77,28 @@ where
 {
     type Response = Response<R>;
     type Error = S::Error;
-    type Future = GuardFuture<S, C, B>;
+    type Future = GuardFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let state = match self.guard.authorize_at_once(&parts) {
-            Some(verdict) => State::decided(&mut self.inner, parts, body, verdict),
+            Some(verdict) => {
+                let verdict = verdict.map(|token| self.guard.admit(token, &mut parts.extensions));
+                State::decided(&mut self.inner, verdict.map(|()| parts), body)
+            }
             None => {
                 // The one that was polled ready is the one to call; its clone gets ready anew.
                 let clone = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, clone);
                 let guard = self.guard.clone();
                 let verdict = Box::pin(async move {
-                    let verdict = guard.authorize(&parts).await;
-                    (parts, verdict)
+                    let token = guard.authorize(&parts).await?;
+                    guard.admit(token, &mut parts.extensions);
+                    Ok(parts)
                 });
                 State::Waiting { verdict, inner, body: Some(body) }
             }
@@ -104,26 +107,18 @@ where
     }
 }
 
-impl<S: Service<Request<B>>, C: Claims, B> State<S, C, B> {
-    fn decided(inner: &mut S, mut parts: Parts, body: B, verdict: Verdict<C>) -> Self {
+impl<S: Service<Request<B>>, B> State<S, B> {
+    fn decided(inner: &mut S, verdict: Result<Parts, Refusal>, body: B) -> Self {
         match verdict {
-            Ok(token) => {
-                // Whoever reads the extension believes this guard, so nothing from before may stay in it.
-                parts.extensions.remove::<Verified<C>>();
-                if let Some(token) = token {
-                    parts.extensions.insert(token);
-                }
-                Self::Inside { answer: inner.call(Request::from_parts(parts, body)) }
-            }
+            Ok(parts) => Self::Inside { answer: inner.call(Request::from_parts(parts, body)) },
             Err(refusal) => Self::Refused { refusal: Some(refusal) },
         }
     }
 }
 
-impl<S, C, B, R> Future for GuardFuture<S, C, B>
+impl<S, B, R> Future for GuardFuture<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    C: Claims,
     R: Default,
 {
     type Output = Result<Response<R>, S::Error>;
@@ -138,9 +133,9 @@ where
                     return Poll::Ready(Ok(refusal.into_response()));
                 }
                 Projected::Waiting { verdict, inner, body } => {
-                    let (parts, verdict) = ready!(verdict.as_mut().poll(cx));
+                    let verdict = ready!(verdict.as_mut().poll(cx));
                     let body = body.take().expect("the state changes as soon as the body is taken");
-                    State::decided(inner, parts, body, verdict)
+                    State::decided(inner, verdict, body)
                 }
             };
             state.set(next);
@@ -160,7 +155,7 @@ impl<S: Clone, C> Clone for GuardService<S, C> {
     }
 }
 
-impl<S: Service<Request<B>>, C, B> fmt::Debug for GuardFuture<S, C, B> {
+impl<S: Service<Request<B>>, B> fmt::Debug for GuardFuture<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuardFuture").finish_non_exhaustive()
     }

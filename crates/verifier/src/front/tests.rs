@@ -724,6 +724,50 @@ mod the_layer {
     }
 
     #[tokio::test]
+    async fn layers_of_one_guard_verify_once_and_demand_together() {
+        let (issuer, verifier) = world().await;
+        let key = DpopKey::generate();
+        let guard = Guard::new(verifier).external_url("https://api.example.com").expect("a URL");
+        let bound = || issuer.token().bound_to(key.thumbprint());
+        let nested = |guard: &Guard| {
+            let inner = guard.clone().require_role("admin").layer().layer(Probe::<AccessTokenClaims>::default());
+            guard.clone().require_scope("read").layer().layer(inner)
+        };
+        let request = |token: &str| {
+            let proof = key.proof("GET", "https://api.example.com/orders").access_token(token).sign();
+            Request::from_parts(get(&[("authorization", &format!("DPoP {token}")), ("dpop", &proof)]), ())
+        };
+
+        let both = call(&mut nested(&guard), request(&bound().scope("read").role("admin").sign())).await;
+        let no_role = call(&mut nested(&guard), request(&bound().scope("read").sign())).await;
+        let no_scope = call(&mut nested(&guard), request(&bound().role("admin").sign())).await;
+
+        assert_eq!(both.body(), "alice");
+        assert_eq!((no_role.status(), no_scope.status()), (StatusCode::FORBIDDEN, StatusCode::FORBIDDEN));
+    }
+
+    #[tokio::test]
+    async fn what_another_guard_accepted_is_not_believed() {
+        let (issuer, verifier) = world().await;
+        let (elsewhere, other_verifier) = world().await;
+        let token = elsewhere.token().sign();
+        let lax = Guard::new(other_verifier).cookie("c");
+        let by_cookie = || Request::from_parts(get(&[("cookie", &format!("c={token}"))]), ());
+        let admitted = |inner: Guard| lax.layer().layer(inner.layer().layer(Probe::<AccessTokenClaims>::default()));
+        drop(issuer);
+
+        let same = call(&mut admitted(lax.clone()), by_cookie()).await;
+        let other_issuer = call(&mut admitted(Guard::new(verifier.clone()).cookie("c")), by_cookie()).await;
+        let other_sources = call(&mut admitted(lax.clone().cookie("other")), by_cookie()).await;
+        let no_token = call(&mut admitted(Guard::new(verifier).optional()), by_cookie()).await;
+
+        assert_eq!((same.status(), same.body().as_str()), (StatusCode::OK, "alice"));
+        assert_eq!(other_issuer.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(other_sources.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(no_token.body(), "nobody");
+    }
+
+    #[tokio::test]
     async fn a_service_that_is_reused_is_asked_again_whether_it_is_ready() {
         let (issuer, verifier) = world().await;
         let mut service = Guard::new(verifier).layer().layer(Probe::<AccessTokenClaims>::default());
