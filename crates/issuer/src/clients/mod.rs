@@ -190,6 +190,9 @@ pub enum InvalidClient {
     /// The text is not one scope.
     #[error("{0:?} is not a scope: visible ASCII without quotes and backslashes (RFC 6749 §3.3)")]
     Scope(String),
+    /// The text is not the name of a role.
+    #[error("{0:?} is not a name without spaces")]
+    Role(String),
     /// The text is not the name of a resource.
     #[error("{0:?} is not an absolute URI without a fragment (RFC 8707 §2)")]
     Audience(String),
@@ -385,6 +388,15 @@ pub fn parse_scope(text: &str) -> Result<String, InvalidClient> {
     let allowed = text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
     let scope = Some(text).filter(|_| allowed && !text.is_empty());
     scope.map(str::to_owned).ok_or_else(|| InvalidClient::Scope(text.to_owned()))
+}
+
+/// Reads the name of a role, or of anything else that is a word.
+///
+/// # Errors
+/// [`InvalidClient::Role`]
+pub fn parse_role(text: &str) -> Result<String, InvalidClient> {
+    let allowed = !text.is_empty() && !text.chars().any(|it| it.is_control() || it.is_whitespace());
+    Some(text).filter(|_| allowed).map(str::to_owned).ok_or_else(|| InvalidClient::Role(text.to_owned()))
 }
 
 /// Reads the name of a resource; it is kept exactly, since it is compared as a string.

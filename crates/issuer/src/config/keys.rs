@@ -9,6 +9,7 @@ use keywheel_keyring::{RotateEvery, RotationPolicy, RotationSettings, format_dur
 
 use super::problem::Place;
 use super::section::Section;
+use crate::clients::Client;
 
 /// `[keys]`: the rings and the policy by which they turn.
 #[derive(Debug, Clone)]
@@ -35,11 +36,21 @@ pub struct TokenSettings {
     pub access_ttl: Duration,
     /// Lifetime of an ID token, 1s to 1d. Default 10m; keys stay published for the longer of this and `access_ttl`.
     pub id_ttl: Duration,
-    /// Lifetime of a refresh token since its last use, 1s to 365d. Default 30d; no effect in this version.
+    /// Lifetime of a refresh token since its last use, 1s to 365d. Default 30d; a person signs in again after it.
     pub refresh_ttl: Duration,
-    /// Lifetime of a sign-in, 1s to 90d. Default 12h; no effect in this version.
+    /// How long refresh tokens can be renewed after the sign-in, at least `refresh_ttl` and at most 5 years. Default 90d.
+    pub refresh_absolute_ttl: Duration,
+    /// How long after its use a refresh token gives the same successor again, 0s to 1m. Default 10s; for answers that
+    /// were lost. Later use ends all tokens of the grant.
+    pub refresh_grace: Duration,
+    /// Lifetime of a sign-in in a browser, 1s to 90d. Default 12h.
     pub session_ttl: Duration,
-    /// Lifetime of an authorization code, 1s to 10m. Default 60s; no effect in this version.
+    /// How long a sign-in lives without being used, at most `session_ttl`. Default 2h, or `session_ttl` if that is less.
+    pub session_idle_ttl: Duration,
+    /// Lifetime of a sign-in that the person asked to be remembered, used or not, 0s to 365d; 0s: nobody is asked.
+    /// Default 30d.
+    pub remember_ttl: Duration,
+    /// Lifetime of an authorization code, 1s to 10m. Default 60s.
     pub code_ttl: Duration,
 }
 
@@ -62,22 +73,54 @@ pub(super) enum Checked {
 
 impl TokenSettings {
     pub(super) fn read(section: &mut Section<'_>) -> (Self, LongestTtl) {
+        let refresh_ttl = section.duration("refresh_ttl", seconds(1)..=days(365)).unwrap_or(days(30));
+        let refresh_absolute_ttl = section.duration("refresh_absolute_ttl", seconds(1)..=days(5 * 365));
+        let session_ttl = section.duration("session_ttl", seconds(1)..=days(90)).unwrap_or(seconds(12 * 3600));
+        let session_idle_ttl = section.duration("session_idle_ttl", seconds(1)..=days(90));
         let tokens = TokenSettings {
             access_ttl: section.duration("access_ttl", SIGNED_TTLS).unwrap_or(seconds(600)),
             id_ttl: section.duration("id_ttl", SIGNED_TTLS).unwrap_or(seconds(600)),
-            refresh_ttl: section.duration("refresh_ttl", seconds(1)..=days(365)).unwrap_or(days(30)),
-            session_ttl: section.duration("session_ttl", seconds(1)..=days(90)).unwrap_or(seconds(12 * 3600)),
+            refresh_ttl,
+            // A default follows what was set, so that one setting can be changed alone.
+            refresh_absolute_ttl: refresh_absolute_ttl.unwrap_or(days(90).max(refresh_ttl)),
+            refresh_grace: section.duration("refresh_grace", Duration::ZERO..=seconds(60)).unwrap_or(seconds(10)),
+            session_ttl,
+            session_idle_ttl: session_idle_ttl.unwrap_or(seconds(2 * 3600).min(session_ttl)),
+            remember_ttl: section.duration("remember_ttl", Duration::ZERO..=days(365)).unwrap_or(days(30)),
             // RFC 6749 §4.1.2: "A maximum authorization code lifetime of 10 minutes is RECOMMENDED."
             code_ttl: section.duration("code_ttl", seconds(1)..=seconds(600)).unwrap_or(seconds(60)),
         };
-        for key in ["refresh_ttl", "session_ttl", "code_ttl"] {
-            if section.was_set(key) {
-                section.without_effect(key);
-            }
-        }
+        let at_most =
+            |section: &mut Section<'_>, (key, one): (&'static str, Duration), (name, other): (&str, Duration)| {
+                if one > other {
+                    let [one, other] = [one, other].map(format_duration);
+                    section.problem(key, format!("{one} is more than tokens.{name}, which is {other}"));
+                }
+            };
+        let absolute = tokens.refresh_absolute_ttl;
+        at_most(section, ("refresh_ttl", tokens.refresh_ttl), ("refresh_absolute_ttl", absolute));
+        at_most(section, ("session_idle_ttl", tokens.session_idle_ttl), ("session_ttl", tokens.session_ttl));
         let name = if tokens.id_ttl > tokens.access_ttl { "id_ttl" } else { "access_ttl" };
-        let duration = tokens.access_ttl.max(tokens.id_ttl);
+        let duration = tokens.longest_signed();
         (tokens, LongestTtl { duration, place: section.place_of(name), name })
+    }
+
+    /// Lifetime of a client's access tokens: its own, but never longer than keys stay published for.
+    #[must_use]
+    pub fn access_ttl_of(&self, client: &Client) -> Duration {
+        client.access_ttl.map_or(self.access_ttl, |own| own.min(self.longest_signed()))
+    }
+
+    /// Lifetime of a client's refresh tokens since their last use.
+    #[must_use]
+    pub fn refresh_ttl_of(&self, client: &Client) -> Duration {
+        client.refresh_ttl.unwrap_or(self.refresh_ttl).min(self.refresh_absolute_ttl)
+    }
+
+    /// The lifetime that decides how long a key stays published.
+    #[must_use]
+    pub fn longest_signed(&self) -> Duration {
+        self.access_ttl.max(self.id_ttl)
     }
 }
 

@@ -11,11 +11,14 @@
 mod client;
 mod issuer_url;
 mod keys;
+mod limits;
+mod pages;
 mod problem;
 mod secret;
 mod section;
 mod server;
 mod tree;
+mod user;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,10 +28,13 @@ use zeroize::Zeroizing;
 
 pub use issuer_url::{InvalidIssuer, IssuerUrl};
 pub use keys::{KeySettings, TokenSettings};
+pub use limits::{LimitSettings, OutgoingSettings};
+pub use pages::{Colour, PageSettings};
 pub(crate) use problem::nearest;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use secret::Secret;
 pub use server::{Database, ServerSettings, StorageSettings};
+pub use user::{DeclaredPassword, DeclaredUser};
 
 use crate::clients::Client;
 use keys::Checked;
@@ -49,8 +55,16 @@ pub struct Config {
     pub keys: KeySettings,
     /// `[tokens]`
     pub tokens: TokenSettings,
+    /// `[limits]`
+    pub limits: LimitSettings,
+    /// `[outgoing]`
+    pub outgoing: OutgoingSettings,
+    /// `[pages]`
+    pub pages: PageSettings,
     /// The declared clients, each id once. Default none.
     pub clients: Vec<Client>,
+    /// The declared people, each name once. Default none.
+    pub users: Vec<DeclaredUser>,
 }
 
 /// A configuration, and how it came about.
@@ -158,26 +172,23 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
     let (tokens, longest) = root.table("tokens", TokenSettings::read);
     let checked = insecure_test_unsafe_policy(root, issuer.as_ref());
     let (algorithms, keys) = root.table("keys", |section| KeySettings::read(section, &longest, checked));
+    let longest_signed = tokens.longest_signed();
     let clients = root.tables("client", |section| {
-        let client = client::read_client(section, &algorithms);
+        let client = client::read_client(section, &client::Issuer { algorithms: &algorithms, longest_signed });
         (section.place_of("id"), client)
     });
-    let users = root.tables("user", |section| (section.place_of("username"), client::read_user(section)));
-    root.table("limits", |_| ());
-    root.table("outgoing", |section| {
-        if section.boolean("allow_private") == Some(true) {
-            section.without_effect("allow_private");
-        }
-    });
-    if !users.is_empty() {
-        root.without_effect("user");
-    }
-    let ids = clients.iter().map(|(place, client)| (place, client.as_ref().map(|client| client.id.as_str())));
-    refuse_repeated(root, "client", "id", ids);
-    refuse_repeated(root, "user", "username", users.iter().map(|(place, name)| (place, name.as_deref())));
+    let users = root.tables("user", |section| (section.place_of("username"), user::read_user(section)));
+    let limits = root.table("limits", LimitSettings::read);
+    let outgoing = root.table("outgoing", OutgoingSettings::read);
+    let pages = root.table("pages", PageSettings::read);
+    refuse_repeated(root, "client", "id", &clients, |client| Some(client.id.clone()));
+    // Names and addresses are compared without regard to case when somebody signs in.
+    refuse_repeated(root, "user", "username", &users, |user| Some(user.username.to_lowercase()));
+    refuse_repeated(root, "user", "email", &users, |user| user.email.as_ref().map(|email| email.to_lowercase()));
     let issuer = issuer.or_else(|| default_issuer(root, &server));
     let clients = clients.into_iter().filter_map(|(_, client)| client).collect();
-    Some(Config { issuer: issuer?, server, storage, keys: keys?, tokens, clients })
+    let users = users.into_iter().filter_map(|(_, user)| user).collect();
+    Some(Config { issuer: issuer?, server, storage, keys: keys?, tokens, limits, outgoing, pages, clients, users })
 }
 
 /// `insecure_test_unsafe_policy`, by which the project's own tests show that an unsafe rotation does break tokens: its
@@ -200,19 +211,20 @@ fn insecure_test_unsafe_policy(_: &mut Section<'_>, _: Option<&IssuerUrl>) -> Ch
     Checked::Together
 }
 
-fn refuse_repeated<'a>(
+fn refuse_repeated<T>(
     root: &mut Section<'_>,
     list: &'static str,
     key: &str,
-    names: impl Iterator<Item = (&'a Place, Option<&'a str>)>,
+    items: &[(Place, Option<T>)],
+    name: impl Fn(&T) -> Option<String>,
 ) {
     let mut seen = BTreeSet::new();
-    for (place, name) in names {
-        if let Some(name) = name
-            && !seen.insert(name)
-        {
+    for (place, item) in items {
+        let Some(name) = item.as_ref().and_then(&name) else { continue };
+        if seen.contains(&name) {
             root.problem_at(place.clone(), list, format!("{name:?} is the {key} of another {list}"));
         }
+        seen.insert(name);
     }
 }
 

@@ -141,6 +141,22 @@ impl Section<'_> {
         }
     }
 
+    /// The table at `key` as a JSON object, whatever is in it.
+    pub(super) fn json(&mut self, key: &'static str) -> Option<serde_json::Map<String, serde_json::Value>> {
+        let entry = self.take(key)?.typed();
+        if !matches!(entry.value, Value::Table(_)) {
+            self.wrong_type(key, &entry, "a table");
+            return None;
+        }
+        match entry.value.into_json() {
+            Some(serde_json::Value::Object(object)) => Some(object),
+            _ => {
+                self.problem(key, "a number in it is too large, or none".to_owned());
+                None
+            }
+        }
+    }
+
     /// The list of strings at `key`; in the environment also comma-separated.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<Item>> {
         let entry = match self.take(key)? {
@@ -271,6 +287,11 @@ impl Section<'_> {
     /// Reports what is wrong with several settings together.
     pub(super) fn problem_of_all(&mut self, place: Place, message: String) {
         self.report.problem(place, message);
+    }
+
+    /// Tells the owner something about the setting at `key` that is not wrong.
+    pub(super) fn hint(&mut self, key: &'static str, message: &str) {
+        self.report.warning(self.place_of(key), format!("{}: {message}", dotted(&self.name, key)));
     }
 
     /// Tells the owner something that is not wrong.

@@ -28,9 +28,9 @@ pub(super) struct Entry {
 pub(super) enum Value {
     String(Zeroizing<String>),
     Integer(i128),
-    Float,
+    Float(f64),
     Boolean(bool),
-    Datetime,
+    Datetime(String),
     Array(Vec<Entry>),
     Table(Table),
     /// From the environment, where everything is text: the setting that reads it knows what it should be.
@@ -76,9 +76,9 @@ impl Value {
         match self {
             Value::String(_) | Value::Text(_) => "a string",
             Value::Integer(_) => "an integer",
-            Value::Float => "a float",
+            Value::Float(_) => "a float",
             Value::Boolean(_) => "a boolean",
-            Value::Datetime => "a date",
+            Value::Datetime(_) => "a date",
             Value::Array(_) => "an array",
             Value::Table(_) => "a table",
         }
@@ -132,12 +132,31 @@ impl FileText<'_> {
         match value {
             DeValue::String(text) => Value::String(Zeroizing::new(text.to_string())),
             DeValue::Integer(number) => Value::Integer(integer(number)),
-            DeValue::Float(_) => Value::Float,
+            // TOML's inf and nan have no JSON; as numbers they are out of every range we accept.
+            DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(truth) => Value::Boolean(*truth),
-            DeValue::Datetime(_) => Value::Datetime,
+            DeValue::Datetime(date) => Value::Datetime(date.to_string()),
             DeValue::Array(items) => Value::Array(items.iter().map(|item| self.item(item)).collect()),
             DeValue::Table(table) => Value::Table(self.table(table)),
         }
+    }
+}
+
+impl Value {
+    /// The same value in JSON, where dates are strings; `None` for a number that JSON does not have.
+    pub(super) fn into_json(self) -> Option<serde_json::Value> {
+        use serde_json::Value as Json;
+        Some(match self {
+            Value::String(mut text) | Value::Text(mut text) => Json::String(std::mem::take(&mut *text)),
+            Value::Integer(number) => Json::from(i64::try_from(number).ok()?),
+            Value::Float(number) => Json::Number(serde_json::Number::from_f64(number)?),
+            Value::Boolean(truth) => Json::Bool(truth),
+            Value::Datetime(date) => Json::String(date),
+            Value::Array(items) => items.into_iter().map(|item| item.value.into_json()).collect::<Option<_>>()?,
+            Value::Table(table) => {
+                table.into_iter().map(|(key, entry)| Some((key, entry.value.into_json()?))).collect::<Option<_>>()?
+            }
+        })
     }
 }
 
