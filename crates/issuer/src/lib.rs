@@ -28,6 +28,7 @@ pub mod shutdown;
 pub mod storage;
 #[cfg(test)]
 mod testing;
+pub mod users;
 
 /// An error with all its causes, for a log line or a terminal.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

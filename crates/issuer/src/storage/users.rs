@@ -1,0 +1,548 @@
+//! The people who sign in, those of the configuration too.
+//!
+//! What somebody signs in with is kept apart, as one set of user names and e-mail addresses, each of one user: its
+//! primary key decides who of two gets a name. Names are taken in alphabetical order, so that two who take the same
+//! ones never wait for each other.
+
+use keywheel_jose::Timestamp;
+use serde_json::{Map, Value, json};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row as _, Transaction};
+
+use super::audit::{By, Entry};
+use super::columns::{Columns, list, yes};
+use super::events::Origin;
+use super::logout_queue::LogoutTarget;
+use super::sessions::{EndedSession, end_all, take_user};
+use super::{Store, StoreError};
+use crate::users::{NewUser, PasswordHash, User, login_key};
+
+/// What became of users to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserInsert {
+    /// All are stored.
+    Inserted,
+    /// Somebody else signs in with this user name: nothing is stored.
+    UsernameTaken(String),
+    /// Somebody else signs in with this e-mail address: nothing is stored.
+    EmailTaken(String),
+}
+
+/// What becomes of a user; `None` leaves a thing as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UserChange {
+    /// Another user name.
+    pub username: Option<String>,
+    /// Another e-mail address, or none.
+    pub email: Option<Option<String>>,
+    /// Whether the address is known to be theirs.
+    pub email_verified: Option<bool>,
+    /// Other claims instead of all the old ones.
+    pub claims: Option<Map<String, Value>>,
+    /// Other roles.
+    pub roles: Option<Vec<String>>,
+    /// Other groups.
+    pub groups: Option<Vec<String>>,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserUpdate {
+    /// It is stored.
+    Updated,
+    /// There is no such user.
+    Unknown,
+    /// Somebody else signs in with this user name: nothing is stored.
+    UsernameTaken(String),
+    /// Somebody else signs in with this e-mail address: nothing is stored.
+    EmailTaken(String),
+}
+
+/// A name that is somebody else's.
+enum Taken {
+    Username(String),
+    Email(String),
+}
+
+impl From<Taken> for UserInsert {
+    fn from(taken: Taken) -> Self {
+        match taken {
+            Taken::Username(name) => Self::UsernameTaken(name),
+            Taken::Email(email) => Self::EmailTaken(email),
+        }
+    }
+}
+
+impl Store {
+    /// Stores new users, together or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is stored then.
+    pub async fn insert_users(&self, users: &[NewUser], by: &By) -> Result<UserInsert, StoreError> {
+        const DOING: &str = "store users";
+        let failed = |source| self.read_error(DOING, source);
+        let mut transaction = self.begin(DOING).await?;
+        let mut entries = Vec::new();
+        for user in in_order(users) {
+            insert(&mut transaction, user, Declared::No, by.at()).await.map_err(failed)?;
+            let names = Names { username: &user.username, email: user.email.as_deref() };
+            if let Some(taken) = take_names(&mut transaction, &user.id, &names).await.map_err(failed)? {
+                return Ok(taken.into());
+            }
+            entries.push(Entry::new("user.added", &user.id, json!({ "username": user.username, "roles": user.roles })));
+        }
+        self.record(&mut transaction, entries, by).await?;
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(UserInsert::Inserted)
+    }
+
+    /// Makes the users of the configuration what it says, by their names: new ones are stored with the given id, others
+    /// keep theirs, one that was stored otherwise becomes declared, and one that is no longer declared is disabled.
+    /// `disabled` and `password_hash` too are as given, so whoever calls this passes on a hash that still fits.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is stored then.
+    pub async fn declare_users(&self, users: &[NewUser], by: &By) -> Result<UserInsert, StoreError> {
+        const DOING: &str = "store the declared users";
+        let failed = |source| self.read_error(DOING, source);
+        let mut transaction = self.begin(DOING).await?;
+        // Replicas that start together take turns.
+        sqlx::query(
+            "INSERT INTO meta (name, value) VALUES ('declared_users', '') ON CONFLICT (name) DO UPDATE SET value = ''",
+        )
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let mut entries = Vec::new();
+        let mut declared = Vec::new();
+        for user in in_order(users) {
+            let row = sqlx::query("SELECT * FROM users WHERE username_key = $1")
+                .bind(login_key(&user.username))
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            let known = row.as_ref().map(read_user).transpose()?;
+            let id = known.as_ref().map_or(&user.id, |known| &known.id).clone();
+            declared.push(id.clone());
+            if known.as_ref().is_some_and(|known| is_as_declared(known, user)) {
+                continue;
+            }
+            match &known {
+                Some(known) => {
+                    let password_changed_at = if known.password_hash == user.password_hash {
+                        known.password_changed_at
+                    } else {
+                        Some(by.at())
+                    };
+                    replace(&mut transaction, &id, user, password_changed_at, by.at()).await.map_err(failed)?;
+                }
+                None => insert(&mut transaction, user, Declared::Yes, by.at()).await.map_err(failed)?,
+            }
+            let names = Names { username: &user.username, email: user.email.as_deref() };
+            if let Some(taken) = take_names(&mut transaction, &id, &names).await.map_err(failed)? {
+                return Ok(taken.into());
+            }
+            let details = json!({ "username": user.username, "roles": user.roles, "disabled": user.disabled });
+            entries.push(Entry::new("user.declared", &id, details));
+        }
+        let rows = sqlx::query("SELECT id, username FROM users WHERE declared = 1 AND disabled = 0 ORDER BY id")
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        for row in rows {
+            let (id, username): (String, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+            if declared.contains(&id) {
+                continue;
+            }
+            sqlx::query("UPDATE users SET disabled = 1, updated_at = $2 WHERE id = $1")
+                .bind(id.as_str())
+                .bind(by.at().as_unix())
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            let details = json!({ "username": username, "why": "no longer declared" });
+            entries.push(Entry::new("user.disabled", &id, details));
+        }
+        self.record(&mut transaction, entries, by).await?;
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(UserInsert::Inserted)
+    }
+
+    /// The user with this id.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn user_by_id(&self, id: &str) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query("SELECT * FROM users WHERE id = $1").bind(id).fetch_optional(&self.readers).await;
+        let row = row.map_err(|source| self.read_error(READING, source))?;
+        row.as_ref().map(read_user).transpose()
+    }
+
+    /// The user who signs in with this user name or e-mail address, however it is written.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn user_by_login(&self, login: &str) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query(
+            "SELECT users.* FROM login_names JOIN users ON users.id = login_names.user_id WHERE login_names.name = $1",
+        )
+        .bind(login_key(login))
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(|source| self.read_error(READING, source))?;
+        row.as_ref().map(read_user).transpose()
+    }
+
+    /// Up to `limit` users by their names, those after the user name `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn list_users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError> {
+        // No name is empty, so every one is after this.
+        let after = after.map(login_key).unwrap_or_default();
+        let rows = sqlx::query("SELECT * FROM users WHERE username_key > $1 ORDER BY username_key LIMIT $2")
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|source| self.read_error(READING, source))?;
+        rows.iter().map(read_user).collect()
+    }
+
+    /// Changes a user.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is stored then.
+    pub async fn update_user(&self, id: &str, change: &UserChange, by: &By) -> Result<UserUpdate, StoreError> {
+        const DOING: &str = "change a user";
+        let failed = |source| self.read_error(DOING, source);
+        let mut transaction = self.begin(DOING).await?;
+        take_user(&mut transaction, id).await.map_err(failed)?;
+        let row = sqlx::query("SELECT * FROM users WHERE id = $1").bind(id).fetch_optional(&mut *transaction).await;
+        let Some(row) = row.map_err(failed)? else { return Ok(UserUpdate::Unknown) };
+        let mut user = read_user(&row)?;
+        let UserChange { username, email, email_verified, claims, roles, groups } = change.clone();
+        user.username = username.unwrap_or(user.username);
+        user.email = email.unwrap_or(user.email);
+        user.email_verified = email_verified.unwrap_or(user.email_verified);
+        user.claims = claims.unwrap_or(user.claims);
+        user.roles = roles.unwrap_or(user.roles);
+        user.groups = groups.unwrap_or(user.groups);
+        sqlx::query(
+            "UPDATE users SET username = $2, username_key = $3, email = $4, email_verified = $5, claims = $6, \
+             roles = $7, groups = $8, updated_at = $9 WHERE id = $1",
+        )
+        .bind(id)
+        .bind(user.username.as_str())
+        .bind(login_key(&user.username))
+        .bind(user.email.as_deref())
+        .bind(yes(user.email_verified))
+        .bind(object(&user.claims))
+        .bind(list(&user.roles))
+        .bind(list(&user.groups))
+        .bind(by.at().as_unix())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let names = Names { username: &user.username, email: user.email.as_deref() };
+        match take_names(&mut transaction, id, &names).await.map_err(failed)? {
+            Some(Taken::Username(name)) => return Ok(UserUpdate::UsernameTaken(name)),
+            Some(Taken::Email(email)) => return Ok(UserUpdate::EmailTaken(email)),
+            None => {}
+        }
+        // Which claims, but not what they say: people may ask that to be forgotten, and this log forgets nothing.
+        let changed = [
+            ("username", change.username.is_some()),
+            ("email", change.email.is_some()),
+            ("email_verified", change.email_verified.is_some()),
+            ("claims", change.claims.is_some()),
+            ("roles", change.roles.is_some()),
+            ("groups", change.groups.is_some()),
+        ];
+        let changed: Vec<&str> = changed.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+        let details = json!({ "changed": changed, "roles": change.roles, "groups": change.groups });
+        self.record(&mut transaction, vec![Entry::new("user.changed", id, details)], by).await?;
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(UserUpdate::Updated)
+    }
+
+    /// Gives a user another password, or none; `false` when there is no such user. Ends no session by itself.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn set_password(&self, id: &str, hash: Option<&PasswordHash>, by: &By) -> Result<bool, StoreError> {
+        const DOING: &str = "store a password";
+        let mut transaction = self.begin(DOING).await?;
+        let set =
+            sqlx::query("UPDATE users SET password_hash = $2, password_changed_at = $3, updated_at = $3 WHERE id = $1")
+                .bind(id)
+                .bind(hash.map(PasswordHash::expose))
+                .bind(by.at().as_unix())
+                .execute(&mut *transaction)
+                .await
+                .map_err(|source| self.read_error(DOING, source))?;
+        if set.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let act = if hash.is_some() { "user.password_set" } else { "user.password_removed" };
+        self.record(&mut transaction, vec![Entry::new(act, id, json!({}))], by).await?;
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(true)
+    }
+
+    /// Stores the same password hashed anew, unless it has been changed meanwhile: `false` then.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn rehash_password(&self, id: &str, old: &PasswordHash, new: &PasswordHash) -> Result<bool, StoreError> {
+        let done = sqlx::query("UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
+            .bind(id)
+            .bind(old.expose())
+            .bind(new.expose())
+            .execute(&self.writer)
+            .await
+            .map_err(|source| self.read_error("store a password hashed anew", source))?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Lets a user no longer sign in: every session ends, with its back-channel logouts, and every grant. `None` when
+    /// there is no such user.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is changed then.
+    pub async fn disable_user(
+        &self,
+        id: &str,
+        targets: &[LogoutTarget],
+        by: &By,
+    ) -> Result<Option<Vec<EndedSession>>, StoreError> {
+        const DOING: &str = "disable a user";
+        let failed = |source| self.read_error(DOING, source);
+        let mut transaction = self.begin(DOING).await?;
+        let disabled = sqlx::query("UPDATE users SET disabled = 1, updated_at = $2 WHERE id = $1")
+            .bind(id)
+            .bind(by.at().as_unix())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        if disabled.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let ended = end_everything(&mut transaction, id, targets, by).await.map_err(failed)?;
+        self.record(&mut transaction, vec![Entry::new("user.disabled", id, json!({}))], by).await?;
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(Some(ended))
+    }
+
+    /// Lets a disabled user sign in again; `false` when there is no such user, or nothing to do.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn enable_user(&self, id: &str, by: &By) -> Result<bool, StoreError> {
+        const DOING: &str = "enable a user";
+        let mut transaction = self.begin(DOING).await?;
+        let enabled = sqlx::query("UPDATE users SET disabled = 0, updated_at = $2 WHERE id = $1 AND disabled = 1")
+            .bind(id)
+            .bind(by.at().as_unix())
+            .execute(&mut *transaction)
+            .await
+            .map_err(|source| self.read_error(DOING, source))?;
+        if enabled.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.record(&mut transaction, vec![Entry::new("user.enabled", id, json!({}))], by).await?;
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(true)
+    }
+
+    /// Removes a user with all that is theirs. The clients they are signed into hear of it, if they are among
+    /// `targets`. `None` when there is no such user.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is changed then.
+    pub async fn remove_user(
+        &self,
+        id: &str,
+        targets: &[LogoutTarget],
+        by: &By,
+    ) -> Result<Option<Vec<EndedSession>>, StoreError> {
+        const DOING: &str = "remove a user";
+        let failed = |source| self.read_error(DOING, source);
+        let mut transaction = self.begin(DOING).await?;
+        take_user(&mut transaction, id).await.map_err(failed)?;
+        let ended = end_everything(&mut transaction, id, targets, by).await.map_err(failed)?;
+        let removed = sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(&mut *transaction).await;
+        if removed.map_err(failed)?.rows_affected() == 0 {
+            return Ok(None);
+        }
+        self.record(&mut transaction, vec![Entry::new("user.removed", id, json!({}))], by).await?;
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(Some(ended))
+    }
+}
+
+/// Ends every session and every grant of a user whose row is taken.
+async fn end_everything(
+    transaction: &mut Transaction<'static, Any>,
+    user_id: &str,
+    targets: &[LogoutTarget],
+    by: &By,
+) -> Result<Vec<EndedSession>, sqlx::Error> {
+    let origin = Origin { at: by.at(), address: None };
+    let ended = end_all(transaction, user_id, targets, &origin).await?;
+    sqlx::query("UPDATE grants SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL")
+        .bind(user_id)
+        .bind(by.at().as_unix())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(ended)
+}
+
+/// What somebody signs in with.
+struct Names<'a> {
+    username: &'a str,
+    email: Option<&'a str>,
+}
+
+/// Lets a user have these names and no others, or tells which is somebody else's.
+async fn take_names(
+    transaction: &mut Transaction<'static, Any>,
+    id: &str,
+    names: &Names<'_>,
+) -> Result<Option<Taken>, sqlx::Error> {
+    let username_key = login_key(names.username);
+    let email_key = names.email.map(login_key);
+    sqlx::query("DELETE FROM login_names WHERE user_id = $1 AND name <> $2 AND name <> $3")
+        .bind(id)
+        .bind(username_key.as_str())
+        .bind(email_key.as_deref().unwrap_or(&username_key))
+        .execute(&mut **transaction)
+        .await?;
+    let mut keys = vec![(username_key, Taken::Username(names.username.to_owned()))];
+    if let (Some(key), Some(email)) = (email_key, names.email) {
+        keys.push((key, Taken::Email(email.to_owned())));
+    }
+    keys.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (key, taken) in keys {
+        let done = sqlx::query(
+            "INSERT INTO login_names (name, user_id) VALUES ($1, $2) \
+             ON CONFLICT (name) DO UPDATE SET user_id = excluded.user_id WHERE login_names.user_id = excluded.user_id",
+        )
+        .bind(key)
+        .bind(id)
+        .execute(&mut **transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(Some(taken));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a new user is one of the configuration.
+#[derive(Clone, Copy, PartialEq)]
+enum Declared {
+    Yes,
+    No,
+}
+
+async fn insert(
+    transaction: &mut Transaction<'static, Any>,
+    user: &NewUser,
+    declared: Declared,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO users (id, username, username_key, email, email_verified, claims, roles, groups, password_hash, \
+         disabled, declared, created_at, updated_at, password_changed_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)",
+    )
+    .bind(user.id.as_str())
+    .bind(user.username.as_str())
+    .bind(login_key(&user.username))
+    .bind(user.email.as_deref())
+    .bind(yes(user.email_verified))
+    .bind(object(&user.claims))
+    .bind(list(&user.roles))
+    .bind(list(&user.groups))
+    .bind(user.password_hash.as_ref().map(PasswordHash::expose))
+    .bind(yes(user.disabled))
+    .bind(yes(declared == Declared::Yes))
+    .bind(now.as_unix())
+    .bind(user.password_hash.as_ref().map(|_| now.as_unix()))
+    .execute(&mut **transaction)
+    .await
+    .map(|_| ())
+}
+
+/// Makes a stored user what the configuration says.
+async fn replace(
+    transaction: &mut Transaction<'static, Any>,
+    id: &str,
+    user: &NewUser,
+    password_changed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE users SET username = $2, email = $3, email_verified = $4, claims = $5, roles = $6, groups = $7, \
+         password_hash = $8, disabled = $9, declared = 1, updated_at = $10, password_changed_at = $11 WHERE id = $1",
+    )
+    .bind(id)
+    .bind(user.username.as_str())
+    .bind(user.email.as_deref())
+    .bind(yes(user.email_verified))
+    .bind(object(&user.claims))
+    .bind(list(&user.roles))
+    .bind(list(&user.groups))
+    .bind(user.password_hash.as_ref().map(PasswordHash::expose))
+    .bind(yes(user.disabled))
+    .bind(now.as_unix())
+    .bind(password_changed_at.map(Timestamp::as_unix))
+    .execute(&mut **transaction)
+    .await
+    .map(|_| ())
+}
+
+fn is_as_declared(known: &User, user: &NewUser) -> bool {
+    let NewUser { id: _, username, email, email_verified, claims, roles, groups, password_hash, disabled } = user;
+    known.declared
+        && known.username == *username
+        && known.email == *email
+        && known.email_verified == *email_verified
+        && known.claims == *claims
+        && known.roles == *roles
+        && known.groups == *groups
+        && known.password_hash == *password_hash
+        && known.disabled == *disabled
+}
+
+fn in_order(users: &[NewUser]) -> Vec<&NewUser> {
+    let mut users: Vec<&NewUser> = users.iter().collect();
+    users.sort_by_cached_key(|user| login_key(&user.username));
+    users
+}
+
+fn object(claims: &Map<String, Value>) -> String {
+    serde_json::to_string(claims).expect("an object is JSON")
+}
+
+fn read_user(row: &AnyRow) -> Result<User, StoreError> {
+    let row = Columns::new(row, READING);
+    Ok(User {
+        id: row.get("id")?,
+        username: row.get("username")?,
+        email: row.get("email")?,
+        email_verified: row.flag("email_verified")?,
+        claims: row.json("claims")?,
+        roles: row.json("roles")?,
+        groups: row.json("groups")?,
+        password_hash: row.get::<Option<String>>("password_hash")?.map(PasswordHash::new),
+        disabled: row.flag("disabled")?,
+        declared: row.flag("declared")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+        password_changed_at: row.maybe_time("password_changed_at")?,
+    })
+}
+
+const READING: &str = "read a user";
