@@ -19,8 +19,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName};
+use http::request::Builder;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -377,17 +378,52 @@ impl FetchKeys for HttpKeys {
 /// A client that asks for small documents, rarely, and believes nothing.
 pub(crate) struct HttpClient {
     /// Made at the first exchange, because reading the system's certificates is slow and plain `http` needs none.
-    secure: OnceCell<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
-    plain: Client<HttpConnector, Empty<Bytes>>,
+    secure: OnceCell<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
+    plain: Client<HttpConnector, Full<Bytes>>,
     extra_roots: Vec<CertificateDer<'static>>,
     user_agent: HeaderValue,
     limits: Limits,
+    idle_connections: usize,
 }
 
 impl HttpClient {
+    /// A client that closes its connections. Fetches of keys are minutes apart: a kept connection is more often dead than
+    /// useful, and delays the issuer's shutdown.
     pub(crate) fn new(limits: &Limits, extra_roots: Vec<CertificateDer<'static>>, user_agent: HeaderValue) -> Self {
-        let plain = client_builder().build(connector(limits.connect_timeout));
-        Self { secure: OnceCell::new(), plain, extra_roots, user_agent, limits: limits.clone() }
+        Self::keeping_connections(0, limits, extra_roots, user_agent)
+    }
+
+    /// A client that keeps so many connections open for a while, for requests that come often.
+    pub(crate) fn keeping_connections(
+        idle_connections: usize,
+        limits: &Limits,
+        extra_roots: Vec<CertificateDer<'static>>,
+        user_agent: HeaderValue,
+    ) -> Self {
+        let plain = client_builder(idle_connections).build(connector(limits.connect_timeout));
+        Self { secure: OnceCell::new(), plain, extra_roots, user_agent, limits: limits.clone(), idle_connections }
+    }
+
+    /// Posts a form and reads the answer, all within one deadline. Anything but a 200 is a failure.
+    pub(crate) async fn post_form(
+        &self,
+        url: &Url,
+        authorization: &HeaderValue,
+        form: String,
+    ) -> Result<Bytes, FetchError> {
+        let exchange = async {
+            let request = Request::post(url.as_str())
+                .header(header::AUTHORIZATION, authorization)
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .header(header::ACCEPT, "application/json");
+            let response = self.send(url, request, form.into()).await?;
+            match response.status() {
+                StatusCode::OK => self.read(response, url).await,
+                status => Err(FetchError::Status { url: shown(url), status }),
+            }
+        };
+        let limit = self.limits.exchange_deadline;
+        timeout(limit, exchange).await.unwrap_or(Err(FetchError::TimedOut { limit }))
     }
 
     /// Steps 2 and 3, all within one deadline.
@@ -397,23 +433,12 @@ impl HttpClient {
     }
 
     async fn exchange(&self, url: &Url, etag: Option<&str>) -> Result<Fetched, FetchError> {
-        let failed =
-            |source: Box<dyn std::error::Error + Send + Sync>| FetchError::Exchange { url: shown(url), source };
-        let mut request = Request::get(url.as_str())
-            .header(header::ACCEPT, "application/jwk-set+json, application/json")
-            // A compressed body would have to be bounded twice.
-            .header(header::ACCEPT_ENCODING, "identity")
-            .header(header::USER_AGENT, &self.user_agent);
+        let mut request =
+            Request::get(url.as_str()).header(header::ACCEPT, "application/jwk-set+json, application/json");
         if let Some(etag) = etag {
             request = request.header(header::IF_NONE_MATCH, etag);
         }
-        let request = request.body(Empty::new()).map_err(|error| failed(error.into()))?;
-
-        let response = match url.scheme() {
-            "https" => self.secure().await?.request(request).await,
-            _ => self.plain.request(request).await,
-        };
-        let response = response.map_err(|error| failed(error.into()))?;
+        let response = self.send(url, request, Bytes::new()).await?;
         let caching = Caching::from_headers(response.headers());
         match response.status() {
             StatusCode::OK => {
@@ -425,6 +450,22 @@ impl HttpClient {
             StatusCode::NOT_MODIFIED if etag.is_some() => Ok(Fetched::NotModified { caching }),
             status => Err(FetchError::Status { url: shown(url), status }),
         }
+    }
+
+    async fn send(&self, url: &Url, request: Builder, body: Bytes) -> Result<Response<Incoming>, FetchError> {
+        let failed =
+            |source: Box<dyn std::error::Error + Send + Sync>| FetchError::Exchange { url: shown(url), source };
+        let request = request
+            // A compressed body would have to be bounded twice.
+            .header(header::ACCEPT_ENCODING, "identity")
+            .header(header::USER_AGENT, &self.user_agent)
+            .body(Full::new(body))
+            .map_err(|error| failed(error.into()))?;
+        let response = match url.scheme() {
+            "https" => self.secure().await?.request(request).await,
+            _ => self.plain.request(request).await,
+        };
+        response.map_err(|error| failed(error.into()))
     }
 
     /// Reads the body and stops at the limit, whatever `Content-Length` promised.
@@ -443,7 +484,7 @@ impl HttpClient {
         Ok(body.freeze())
     }
 
-    async fn secure(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Empty<Bytes>>, FetchError> {
+    async fn secure(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Full<Bytes>>, FetchError> {
         self.secure
             .get_or_try_init(|| async {
                 let native = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
@@ -469,7 +510,7 @@ impl HttpClient {
                     .https_only()
                     .enable_http1()
                     .wrap_connector(connector(self.limits.connect_timeout));
-                Ok(client_builder().build(connector))
+                Ok(client_builder(self.idle_connections).build(connector))
             })
             .await
     }
@@ -482,12 +523,13 @@ fn connector(connect_timeout: Duration) -> HttpConnector {
     connector
 }
 
-fn client_builder() -> hyper_util::client::legacy::Builder {
+fn client_builder(idle_connections: usize) -> hyper_util::client::legacy::Builder {
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        // Fetches are minutes apart: a kept connection is more often dead than useful, and delays the issuer's shutdown.
-        .pool_max_idle_per_host(0)
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(idle_connections)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .http1_max_buf_size(MAX_HEADER_BYTES);
     builder
 }
@@ -502,6 +544,9 @@ const DISCOVERY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Entity tags are hashes or versions; a longer one would only make our requests large.
 pub(crate) const MAX_ETAG_BYTES: usize = 1024;
+
+/// How long a kept connection waits for the next request: less than servers commonly do.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How much of an answer hyper buffers, and so how long its head may be.
 const MAX_HEADER_BYTES: usize = 32 * 1024;

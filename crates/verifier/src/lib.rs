@@ -63,6 +63,7 @@ mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod front;
+mod introspection;
 mod ledger;
 mod limits;
 mod metrics;
@@ -87,9 +88,10 @@ pub use front::{
     Grants, Guard, GuardFuture, GuardLayer, GuardService, InvalidUrl, PeerCertificate, Refusal, Requirement,
     ResourceMetadata,
 };
+pub use introspection::{IntrospectError, Introspection, IntrospectionBuilder};
 pub use keywheel_jose::{
-    AccessTokenClaims, Algorithm, Audience, Confirmation, DpopPolicy, DpopRejection, DpopRequest, IdTokenClaims, Policy,
-    PolicyError, Rejection, Timestamp, TokenType, Verified,
+    AccessTokenClaims, Algorithm, Audience, Confirmation, DpopPolicy, DpopRejection, DpopRequest, IdTokenClaims,
+    Introspected, Policy, PolicyError, Rejection, Timestamp, TokenType, Verified,
 };
 pub use limits::{Limits, LimitsError};
 pub use metrics::{Alarm, FetchOutcome, FetchReport, KeysChanged, Lane, Metrics, TokenCacheEvent, UnknownKid};

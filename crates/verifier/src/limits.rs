@@ -104,7 +104,12 @@ impl Limits {
     }
 }
 
-fn in_range<T: PartialOrd + std::fmt::Debug>(field: &'static str, value: T, min: T, max: T) -> Result<(), LimitsError> {
+pub(crate) fn in_range<T: PartialOrd + std::fmt::Debug>(
+    field: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), LimitsError> {
     if value >= min && value <= max {
         return Ok(());
     }

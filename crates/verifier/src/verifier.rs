@@ -426,7 +426,7 @@ pub struct VerifierBuilder {
     warm_start_file: Option<PathBuf>,
 }
 
-enum Root {
+pub(crate) enum Root {
     Pem(Vec<u8>),
     Der(Vec<u8>),
 }
@@ -455,6 +455,14 @@ pub enum BuildError {
     /// Keys must not be read from this URL.
     #[error("the jwks_url {url} {problem}")]
     JwksUrl {
+        /// The URL, escaped and cut.
+        url: String,
+        /// What is wrong with it.
+        problem: UrlProblem,
+    },
+    /// Tokens must not be sent to this introspection endpoint.
+    #[error("the introspection endpoint {url} {problem}")]
+    IntrospectionEndpoint {
         /// The URL, escaped and cut.
         url: String,
         /// What is wrong with it.
@@ -616,7 +624,7 @@ fn source(policy: &Policy, jwks_url: Option<&str>) -> Result<Source, BuildError>
     Source::discovery(issuer).map_err(|problem| BuildError::Issuer { issuer: excerpt(issuer), problem })
 }
 
-fn certificates(roots: &[Root]) -> Result<Vec<CertificateDer<'static>>, BuildError> {
+pub(crate) fn certificates(roots: &[Root]) -> Result<Vec<CertificateDer<'static>>, BuildError> {
     let mut certificates = Vec::new();
     for root in roots {
         match root {
@@ -639,7 +647,7 @@ fn certificates(roots: &[Root]) -> Result<Vec<CertificateDer<'static>>, BuildErr
     Ok(certificates)
 }
 
-fn user_agent(name: Option<&str>) -> Result<HeaderValue, BuildError> {
+pub(crate) fn user_agent(name: Option<&str>) -> Result<HeaderValue, BuildError> {
     let Some(name) = name else { return Ok(HeaderValue::from_static(PRODUCT)) };
     let refuse = || BuildError::Name { name: excerpt(name) };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

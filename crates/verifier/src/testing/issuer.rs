@@ -18,7 +18,7 @@ use super::fault::{Document, Fault, JSON, Outcome, spoil};
 use super::ring::Ring;
 use super::server;
 use super::{FakeKeys, TestClock, TokenBuilder};
-use crate::{Verifier, VerifierBuilder};
+use crate::{Introspection, IntrospectionBuilder, Verifier, VerifierBuilder};
 
 /// An issuer for tests: it has keys, signs tokens to order, publishes its key set, and fails when told to.
 ///
@@ -172,6 +172,11 @@ impl FakeIssuer {
     pub fn verifier(&self) -> VerifierBuilder {
         let builder = Verifier::builder(self.policy()).clock(self.clock().clone());
         if self.server.is_some() { builder } else { builder.fetch_keys_with(self.keys()) }
+    }
+
+    /// A client of its introspection endpoint, for [opaque tokens](TokenBuilder::opaque). There is none in memory.
+    pub fn introspection(&self) -> IntrospectionBuilder {
+        Introspection::builder(self.introspection_url(), Self::CLIENT_ID, Self::CLIENT_SECRET)
     }
 
     /// What a resource server demands of this issuer's access tokens.
