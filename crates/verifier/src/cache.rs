@@ -302,13 +302,14 @@ impl Shared {
 
         let now = Instant::now();
         let finished = self.ledger.finish(attempt, outcome, now, jitter());
+        // Before anything is reported: reports run code of the user's.
+        if let Finished::Installed { after, .. } = &finished {
+            self.rescheduled.notify_one();
+            self.to_keep.send_replace(Some(Arc::clone(after)));
+        }
         let duration = now.saturating_duration_since(asked_at);
         let outcome = self.report(&finished);
         self.meter.tell(|metrics| metrics.fetched(&FetchReport { lane, outcome, duration }));
-        if let Finished::Installed { after, .. } = finished {
-            self.to_keep.send_replace(Some(after));
-            self.rescheduled.notify_one();
-        }
     }
 
     fn report(&self, finished: &Finished) -> FetchOutcome {

@@ -7,7 +7,7 @@
 //! 3. Its times go on from when it was fetched, by the wall clock: a restart makes no set fresher, and none trusted longer.
 //!
 //! Whoever can write the file decides whose tokens are accepted until the first fetch, so only its owner may: it is created
-//! so, and not read otherwise. A file that can't be used is a warning and never keeps a service from starting.
+//! so, and is not read otherwise or from a folder that is everybody's. A file that can't be used is a warning and never keeps a service from starting.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -72,6 +72,9 @@ enum Problem {
     #[cfg(unix)]
     #[error("others than its owner may write it (mode {mode:o})")]
     Writable { mode: u32 },
+    #[cfg(unix)]
+    #[error("anybody may write its folder (mode {mode:o})")]
+    SharedFolder { mode: u32 },
     #[error("it has more than {limit_bytes} bytes")]
     TooLarge { limit_bytes: u64 },
     #[error("it is damaged, or no warm-start file")]
@@ -208,9 +211,15 @@ fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Problem> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = file.metadata().map_err(Problem::Read)?.permissions().mode() & 0o777;
+        let mode_of = |metadata: fs::Metadata| metadata.permissions().mode() & 0o777;
+        let mode = mode_of(file.metadata().map_err(Problem::Read)?);
         if mode & 0o022 != 0 {
             return Err(Problem::Writable { mode });
+        }
+        // In /tmp somebody else may have put it there before us.
+        let mode = mode_of(fs::metadata(folder_of(path)).map_err(Problem::Read)?);
+        if mode & 0o002 != 0 {
+            return Err(Problem::SharedFolder { mode });
         }
     }
     let limit_bytes = limits.body_limit_bytes as u64 * ESCAPED_BYTES_PER_BYTE + RECORD_BYTES;
@@ -225,10 +234,7 @@ fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Problem> {
 /// Puts a file with this content at `path`, or leaves what is there.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     // Two processes may share the path; nothing else about the name matters.
     let mut new_name = name.to_owned();
     new_name.push(format!(".{:016x}.new", RandomState::new().build_hasher().finish()));
@@ -244,6 +250,13 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -356,6 +356,40 @@ mod storms {
         assert_eq!(counted.of("fetched search"), [""; 0]);
     }
 
+    /// On real threads and by the real clock, so only bounds can be told.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn threads_that_storm_together_share_the_cooldown() {
+        let signer = Signer::new("a");
+        let issuer = ScriptedIssuer::default();
+        issuer.answers(Script::Document(key_set(&[&signer]), 3600));
+        let cooldown = Duration::from_millis(100);
+        let builder = Verifier::builder(policy()).limits(Limits { cooldown, ..Limits::default() });
+        let verifier = builder.fetch_keys_with(issuer.clone()).build().expect("the settings hold");
+        let began = Instant::now();
+        let first = verifier.verify_at::<AccessTokenClaims>(&signer.token(), ISSUED_AT).await;
+        assert!(first.is_ok(), "{first:?}");
+
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let (verifier, good) = (verifier.clone(), signer.token());
+                std::thread::spawn(move || {
+                    for number in 0..2500 {
+                        let token = Signer::new(&format!("invented-{thread}-{number}")).token();
+                        verify_now(&verifier, &token).expect_err("nobody has this key");
+                        assert_eq!(verify_now(&verifier, &good), Ok(()));
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no thread panics");
+        }
+
+        let windows = began.elapsed().as_millis() / cooldown.as_millis() + 1;
+        assert!(issuer.fetch_count() as u128 <= windows, "{} fetches in {windows} windows", issuer.fetch_count());
+        assert_eq!(issuer.most_in_flight(), 1);
+    }
+
     /// The lock is held by this test all the while. A request that touched it would never come back.
     #[tokio::test]
     async fn a_request_whose_key_is_there_touches_no_lock() {

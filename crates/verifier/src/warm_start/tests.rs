@@ -460,6 +460,18 @@ mod the_file {
         }
     }
 
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn in_a_folder_that_is_everybodys_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let service = Service::after_one_run(one_key()).await;
+        fs::set_permissions(service.folder.path(), fs::Permissions::from_mode(0o1777)).expect("it is ours");
+
+        let line = refused(&service, || service.start()).await;
+
+        assert!(line.contains("anybody may write its folder"), "{line}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn that_is_no_file_is_refused() {
         let service = Service::new(&ScriptedIssuer::default());
