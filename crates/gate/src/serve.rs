@@ -1,0 +1,255 @@
+//! The accept loop: connections with deadlines, a cap, and an orderly end.
+//!
+//! Every connection has a watchdog. It must bring its first request within `header_timeout`, may idle for
+//! [`IDLE_TIMEOUT`], and ends within `drain_timeout` of a shutdown. A request is under way until the last byte of its answer
+//! is sent. Tunnels (WebSockets) outlive their connection's watchdog and end with the process.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use crate::body::Holding;
+use crate::gate::Gate;
+use crate::reply::Body;
+use crate::shutdown::Shutdown;
+
+/// Deadlines and caps of a listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How long a client may take for the header of a request.
+    pub(crate) header_timeout: Duration,
+    /// How long requests under way may take after a shutdown began.
+    pub(crate) drain_timeout: Duration,
+    /// Connections at the same time; more wait in the kernel's queue.
+    pub(crate) max_connections: usize,
+}
+
+/// What a listener answers with.
+#[derive(Clone)]
+pub(crate) enum Routes {
+    Public(Arc<Gate>),
+    Operator(Arc<Gate>),
+}
+
+/// A connection's place among `max_connections`, as long as somebody holds it. In the extensions of each request.
+#[derive(Clone)]
+pub(crate) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Routes {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        match self {
+            Self::Public(gate) => gate.answer(request, peer).await,
+            Self::Operator(gate) => gate.answer_operator(&request),
+        }
+    }
+
+    fn gate(&self) -> &Gate {
+        match self {
+            Self::Public(gate) | Self::Operator(gate) => gate,
+        }
+    }
+}
+
+/// Serves on `listener` until `shutdown` is ordered, then lets the requests under way finish.
+pub(crate) async fn serve(listener: TcpListener, routes: Routes, limits: Limits, mut shutdown: Shutdown) {
+    let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let mut connections = JoinSet::new();
+    let builder = builder();
+    loop {
+        // The permit comes first: a connection that can't be served is not accepted.
+        let accepted = tokio::select! {
+            accepted = async {
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                (permit, listener.accept().await)
+            } => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = shutdown.ordered() => break,
+        };
+        let (Ok(permit), accepted) = accepted else { break };
+        let (stream, peer) = match accepted {
+            Ok((stream, address)) => (stream, address.ip()),
+            Err(error) => {
+                // A connection that is gone again is no trouble; out of descriptors is, and retrying at once won't help.
+                if !is_connection_error(&error) {
+                    warn!(%error, "cannot accept connections; trying again in a moment");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let (builder, routes, shutdown) = (builder.clone(), routes.clone(), shutdown.clone());
+        connections.spawn(async move {
+            let open = routes.gate().counts.connections.clone();
+            open.inc();
+            serve_connection(stream, peer, builder, routes, limits, Place { _permit: Arc::new(permit) }, shutdown)
+                .await;
+            open.dec();
+        });
+    }
+    drop(listener);
+    let drained =
+        tokio::time::timeout(limits.drain_timeout, async { while connections.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        warn!(connections = connections.len(), "requests still under way are cut off");
+        connections.shutdown().await;
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    builder: auto::Builder<TokioExecutor>,
+    routes: Routes,
+    limits: Limits,
+    place: Place,
+    mut shutdown: Shutdown,
+) {
+    let activity = Arc::new(Activity::new());
+    let service = {
+        let activity = Arc::clone(&activity);
+        service_fn(move |mut request: Request<Incoming>| {
+            let routes = routes.clone();
+            let under_way = UnderWay::begin(&activity);
+            request.extensions_mut().insert(place.clone());
+            async move {
+                let answer = routes.answer(request, peer).await;
+                Ok::<_, Infallible>(answer.map(|body| Holding::new(body, under_way).boxed_unsync()))
+            }
+        })
+    };
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let watchdog = sleep_until(activity.started + limits.header_timeout);
+    tokio::pin!(watchdog);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    debug!(%error, "connection ended in an error");
+                }
+                return;
+            }
+            () = watchdog.as_mut() => match activity.verdict(ending) {
+                Verdict::Keep(until) => watchdog.as_mut().reset(until),
+                Verdict::End => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                    watchdog.as_mut().reset(Instant::now() + limits.header_timeout);
+                }
+                Verdict::Cut => return,
+            },
+            () = shutdown.ordered(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+                watchdog.as_mut().reset(Instant::now() + limits.drain_timeout);
+            }
+        }
+    }
+}
+
+/// What a connection has been doing, seen by its watchdog.
+struct Activity {
+    started: Instant,
+    under_way: AtomicU32,
+    /// Milliseconds from `started` to the end of the last request; before the first, nothing was `seen`.
+    last_end_ms: AtomicU64,
+    seen: AtomicU32,
+}
+
+enum Verdict {
+    Keep(Instant),
+    End,
+    Cut,
+}
+
+impl Activity {
+    fn new() -> Self {
+        let (under_way, last_end_ms, seen) = (AtomicU32::new(0), AtomicU64::new(0), AtomicU32::new(0));
+        Self { started: Instant::now(), under_way, last_end_ms, seen }
+    }
+
+    fn verdict(&self, ending: bool) -> Verdict {
+        let now = Instant::now();
+        if self.under_way.load(Ordering::Relaxed) > 0 {
+            return Verdict::Keep(now + IDLE_TIMEOUT);
+        }
+        if ending || self.seen.load(Ordering::Relaxed) == 0 {
+            return Verdict::Cut;
+        }
+        let idle_since = self.started + Duration::from_millis(self.last_end_ms.load(Ordering::Relaxed));
+        let until = idle_since + IDLE_TIMEOUT;
+        if now < until { Verdict::Keep(until) } else { Verdict::End }
+    }
+}
+
+/// Counts a request as under way until it is dropped, finished or not.
+struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    fn begin(activity: &Arc<Activity>) -> Self {
+        activity.seen.store(1, Ordering::Relaxed);
+        activity.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let elapsed = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last_end_ms.store(elapsed, Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // The watchdog does this job for the whole connection, without a timer for each request.
+        .header_read_timeout(None)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(Some(Duration::from_secs(20)))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+fn is_connection_error(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// How long a connection may be open without a request: longer than the 60 s of common proxies, so that they close first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Pause after a failed accept (out of file descriptors, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// More header fields than browsers and a few proxies send.
+const MAX_HEADERS: usize = 100;
+/// Room for a header; hyper answers 431 beyond. A token of the longest kind and the cookies of a busy site fit.
+const MAX_HEADER_BYTES: u32 = 64 * 1024;
+/// Requests at the same time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
