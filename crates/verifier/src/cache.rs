@@ -9,7 +9,7 @@
 //! a cooldown counted from the end of the last attempt, and a memory of `kid`s that a fetch did not bring. The lanes never
 //! wait for each other, so that a storm in one can't starve the other; a sequence number decides whose answer counts.
 //!
-//! All of that is decided in [`ledger`](crate::ledger); here are the tasks that act on it. Reading is one atomic load.
+//! All of that is decided in [`ledger`]; here are the tasks that act on it. Reading is one atomic load.
 //! Nothing here knows what a token is.
 
 use std::any::Any;
