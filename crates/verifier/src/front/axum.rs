@@ -69,7 +69,7 @@ async fn extract<C: Claims>(
     presence: Presence,
     parts: &mut Parts,
 ) -> Result<Option<Verified<C>>, Refusal> {
-    let token = guard.authorize_as(presence, parts).await?;
+    let token = guard.authorize_as(presence, parts).await.inspect_err(Refusal::log)?;
     guard.admit(token.clone(), &mut parts.extensions);
     Ok(token)
 }

@@ -112,17 +112,25 @@ impl Refusal {
         headers
     }
 
-    /// The answer, with an empty body.
+    /// The answer, with an empty body, and with the refusal in its extensions for a layer further out that keeps a log.
     #[must_use]
     pub fn into_response<B: Default>(self) -> Response<B> {
         let mut response = Response::new(B::default());
         *response.status_mut() = self.status();
         *response.headers_mut() = self.headers();
+        response.extensions_mut().insert(self);
         response
     }
 
     fn new(status: StatusCode, code: &'static str, challenges: Vec<HeaderValue>) -> Self {
         Self(Box::new(Details { status, code, challenges, retry_after: None, dpop_nonce: None, cause: None }))
+    }
+
+    /// For the fronts that answer by themselves. No more than `debug`: what strangers send is nobody's alarm, and an issuer
+    /// that can't be reached is told by the verifier.
+    pub(super) fn log(&self) {
+        let cause = self.0.cause.as_ref().and_then(std::error::Error::source);
+        tracing::debug!(code = self.0.code, status = self.0.status.as_u16(), cause, "refused a request");
     }
 
     fn because(mut self, cause: VerifyError) -> Self {
@@ -141,7 +149,7 @@ impl Challenges {
 
     pub(super) fn malformed(&self, malformed: Malformed) -> Refusal {
         let reason = Reason { error: "invalid_request", description: malformed.description(), scope: None };
-        Refusal::new(StatusCode::BAD_REQUEST, malformed.code(), self.all(Some((Scheme::Bearer, reason))))
+        Refusal::new(StatusCode::BAD_REQUEST, malformed.code(), self.all(Some((malformed.scheme(), reason))))
     }
 
     /// Several `DPoP` headers, or one that is not text (RFC 9449 §4.3 check 1).

@@ -111,7 +111,10 @@ impl<S: Service<Request<B>>, B> State<S, B> {
     fn decided(inner: &mut S, verdict: Result<Parts, Refusal>, body: B) -> Self {
         match verdict {
             Ok(parts) => Self::Inside { answer: inner.call(Request::from_parts(parts, body)) },
-            Err(refusal) => Self::Refused { refusal: Some(refusal) },
+            Err(refusal) => {
+                refusal.log();
+                Self::Refused { refusal: Some(refusal) }
+            }
         }
     }
 }

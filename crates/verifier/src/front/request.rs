@@ -33,7 +33,7 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Malformed {
     SeveralAuthorizations,
-    Authorization,
+    Authorization(Scheme),
     SeveralCookies,
     Cookie,
     /// RFC 6750 §2: "Clients MUST NOT use more than one method to transmit the token in each request."
@@ -57,17 +57,25 @@ impl Malformed {
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::SeveralAuthorizations => "several_authorization_headers",
-            Self::Authorization => "malformed_authorization_header",
+            Self::Authorization(_) => "malformed_authorization_header",
             Self::SeveralCookies => "several_token_cookies",
             Self::Cookie => "malformed_token_cookie",
             Self::TwoPlaces => "token_in_two_places",
         }
     }
 
+    /// The scheme whose challenge says so.
+    pub(super) fn scheme(self) -> Scheme {
+        match self {
+            Self::Authorization(scheme) => scheme,
+            _ => Scheme::Bearer,
+        }
+    }
+
     pub(super) fn description(self) -> &'static str {
         match self {
             Self::SeveralAuthorizations => "there is more than one Authorization header",
-            Self::Authorization => "the Authorization header is malformed",
+            Self::Authorization(_) => "the Authorization header is malformed",
             Self::SeveralCookies => "there is more than one cookie with a token",
             Self::Cookie => "the cookie does not hold a token",
             Self::TwoPlaces => "there is a token in the Authorization header and another in a cookie",
@@ -112,14 +120,14 @@ fn in_authorization(headers: &HeaderMap) -> Result<Option<Found<'_>>, Malformed>
     } else if name.eq_ignore_ascii_case(b"DPoP") {
         Scheme::DPoP
     } else if name.is_empty() {
-        return Err(Malformed::Authorization);
+        return Err(Malformed::Authorization(Scheme::Bearer));
     } else {
         return Ok(None);
     };
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     match b64token(&rest[spaces..]) {
         Some(token) if spaces > 0 => Ok(Some(Found { token, scheme, place: Place::Header })),
-        _ => Err(Malformed::Authorization),
+        _ => Err(Malformed::Authorization(scheme)),
     }
 }
 

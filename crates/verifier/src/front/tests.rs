@@ -639,6 +639,10 @@ mod proof_of_possession {
         let bare = get(&[("authorization", &format!("DPoP {token}"))]);
         assert_eq!(answer(subject(guard.authorize_now(&bare))).0, 401);
 
+        let malformed = answer(subject(guard.authorize_now(&get(&[("authorization", "DPoP a b")]))));
+        assert_eq!((malformed.0, malformed.2[0].as_str()), (400, MISSING));
+        assert!(malformed.2[1].starts_with(r#"DPoP realm="api", error="invalid_request""#), "{malformed:?}");
+
         let mut twice = with_proof(&token, &proof(&token));
         twice.headers.append("dpop", HeaderValue::from_str(&proof(&token)).expect("text"));
         assert_eq!(answer(subject(guard.authorize_now(&twice))).1, "malformed_dpop_header");
@@ -775,6 +779,7 @@ mod the_layer {
         let passed = call(&mut service, Request::from_parts(with_token(&issuer.token().sign()), ())).await;
         assert_eq!((refused.status(), passed.status()), (StatusCode::UNAUTHORIZED, StatusCode::OK));
         assert_eq!(refused.headers()[WWW_AUTHENTICATE], MISSING);
+        assert_eq!(refused.extensions().get().map(Refusal::code), Some("missing_token"));
     }
 
     #[tokio::test]
