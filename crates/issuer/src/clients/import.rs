@@ -7,9 +7,14 @@
 //! `authorization_code`; a client without redirect URIs cannot use that, so it is taken for one of
 //! `client_credentials`. Where `token_endpoint_auth_method` is left out it would mean `client_secret_basic`; that works,
 //! and so does `client_secret_post`.
+//!
+//! Names that nobody here knows are left out with a warning: "The authorization server MUST ignore any client metadata
+//! sent by the client that it does not understand" (RFC 7591 §2). One that is much like a known name is refused instead,
+//! because it is a slip.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use keywheel_jose::Algorithm;
 use serde::Deserialize;
@@ -18,16 +23,18 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    Authentication, Client, ClientAuthMethod, GrantType, SecretMethod, hash_new_secret, parse_audience, parse_token_alg,
+    About, Authentication, Client, ClientAuthMethod, ClientKeys, GrantType, GrantTypes, Jwks, Origin,
+    PostLogoutRedirectUri, RedirectUri, SecretMethod, WebUri, default_grants, default_scopes, hash_new_secret,
+    parse_assertion_alg, parse_audience, parse_id, parse_role, parse_scope, parse_token_alg,
 };
-use super::{parse_id, parse_scope};
 
 /// What an import would add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
     /// The clients, in the order of the file.
     pub clients: Vec<Client>,
-    /// What was left out because this version does not support it and the caller said to ignore that.
+    /// What was left out because nobody here knows it, or does nothing; and, if the caller said so, what this version
+    /// does not support.
     pub warnings: Vec<ImportProblem>,
 }
 
@@ -71,6 +78,7 @@ pub fn parse_import(
             reading.problem("client_id", "another client in this file has the same id");
         }
         problems.append(&mut reading.problems);
+        warnings.append(&mut reading.warnings);
         if ignore_unsupported {
             warnings.append(&mut reading.unsupported);
         } else {
@@ -104,13 +112,15 @@ struct Reading {
     members: Vec<(String, Value)>,
     problems: Vec<ImportProblem>,
     unsupported: Vec<ImportProblem>,
+    warnings: Vec<ImportProblem>,
 }
 
 impl Reading {
     fn new(number: usize, mut members: Vec<(String, Value)>) -> Self {
         // RFC 7591 §2 gives no meaning to null; as in RFC 7592 §2.2 it is the same as leaving the member out.
         members.retain(|(_, value)| !value.is_null());
-        Reading { number, id: None, members, problems: Vec::new(), unsupported: Vec::new() }
+        let [problems, unsupported, warnings] = [const { Vec::new() }; 3];
+        Reading { number, id: None, members, problems, unsupported, warnings }
     }
 
     /// The client, unless something is wrong with it or nothing of it is left.
@@ -119,89 +129,191 @@ impl Reading {
         if self.id.is_none() && self.problems.is_empty() {
             self.problem("client_id", "missing");
         }
-        let auth_method = self.auth_method();
-        let may_be_kept = self.grants() & auth_method.is_ok();
-        let secret_sha256 = self.secret(may_be_kept);
+        let redirect_uris = self.list("redirect_uris", RedirectUri::parse);
+        let session_api = self.flag("session_api");
+        let grants = self.grants(!redirect_uris.is_empty(), session_api);
+        let authentication = self.authentication(grants.is_none());
         let name = self.text("client_name");
-        let scopes = self.text("scope").unwrap_or_default();
-        let scopes = self.each("scope", scopes.split(' ').filter(|scope| !scope.is_empty()), parse_scope);
-        let audiences = self.texts("audiences");
-        let audiences = self.each("audiences", audiences.iter().map(String::as_str), parse_audience);
-        let access_token_alg = self
-            .text("access_token_alg")
-            .and_then(|alg| self.checked("access_token_alg", parse_token_alg(&alg, algorithms)));
+        let scopes = self.scopes();
+        let client = Client {
+            name,
+            scopes: scopes.or_else(|| grants.as_ref().map(default_scopes)).unwrap_or_default(),
+            audiences: self.list("audiences", parse_audience),
+            access_token_alg: self.parsed("access_token_alg", |alg| parse_token_alg(alg, algorithms)),
+            id_token_signed_response_alg: self.id_token_alg(algorithms),
+            post_logout_redirect_uris: self.list("post_logout_redirect_uris", PostLogoutRedirectUri::parse),
+            application_type: self.parsed("application_type", str::parse),
+            require_pkce: self.flag("require_pkce"),
+            roles: self.has("roles").then(|| self.list("roles", parse_role)),
+            first_party: self.flag("first_party"),
+            allowed_origins: self.list("allowed_origins", Origin::parse),
+            access_ttl: self.seconds("access_ttl_s"),
+            refresh_ttl: self.seconds("refresh_ttl_s"),
+            default_max_age: self.seconds("default_max_age"),
+            require_auth_time: self.flag("require_auth_time"),
+            default_acr_values: self.list("default_acr_values", parse_scope),
+            initiate_login_uri: self.parsed("initiate_login_uri", WebUri::parse),
+            backchannel_logout_uri: self.parsed("backchannel_logout_uri", WebUri::parse),
+            backchannel_logout_session_required: self.flag("backchannel_logout_session_required"),
+            frontchannel_logout_uri: self.parsed("frontchannel_logout_uri", WebUri::parse),
+            frontchannel_logout_session_required: self.flag("frontchannel_logout_session_required"),
+            about: self.about(),
+            redirect_uris,
+            session_api,
+            grants: grants.clone().unwrap_or_default(),
+            ..Client::new(self.id.clone().unwrap_or_default(), authentication.clone().unwrap_or(Authentication::None))
+        };
         self.rest();
-        if !may_be_kept {
+        // What is left out, or wrong already, would only be called inconsistent besides.
+        if grants.is_none() || authentication.is_none() || !self.problems.is_empty() {
             return None;
         }
-        let method = auth_method.ok()?.map(|method| match method {
-            ClientAuthMethod::ClientSecretPost => SecretMethod::Post,
-            _ => SecretMethod::Basic,
-        });
-        Some(Client {
-            name,
-            scopes,
-            audiences,
-            access_token_alg,
-            ..Client::new(self.id.clone()?, Authentication::Secret { sha256: secret_sha256?, method })
-        })
+        let review = client.review();
+        for finding in review.problems {
+            self.problem(finding.member, finding.message);
+        }
+        for finding in review.warnings {
+            self.warning(finding.member, finding.message);
+        }
+        Some(client)
     }
 
-    /// How the client authenticates; `Err` when it can't here, so that nothing of it is left.
-    fn auth_method(&mut self) -> Result<Option<ClientAuthMethod>, ()> {
-        let Some(text) = self.text("token_endpoint_auth_method") else { return Ok(None) };
-        text.parse().map(Some).map_err(|error: super::InvalidClient| {
-            self.unsupported("token_endpoint_auth_method", format!("{error}; the whole client is left out"));
-        })
-    }
-
-    /// Is a grant left that this version offers?
-    fn grants(&mut self) -> bool {
-        let redirects = !self.texts("redirect_uris").is_empty();
-        if redirects {
-            self.unsupported("redirect_uris", "not supported by this version");
-        }
-        let response_types = self.texts("response_types");
-        if !response_types.is_empty() {
-            self.unsupported("response_types", format!("{response_types:?} is not supported by this version"));
-        }
+    /// The grants of this version, or `None` when none is left.
+    fn grants(&mut self, has_redirect_uris: bool, session_api: bool) -> Option<GrantTypes> {
         let grants = match self.has("grant_types") {
-            true => self.texts("grant_types"),
-            false if redirects => vec!["authorization_code".to_owned()],
-            false => return true,
+            false => default_grants(has_redirect_uris, session_api),
+            true => {
+                let names = self.texts("grant_types");
+                let supported = |name: &String| match name.parse::<GrantType>() {
+                    Ok(grant) => Some(grant),
+                    Err(_) => {
+                        // To the client's former server the name meant something.
+                        self.unsupported("grant_types", format!("{name:?} is not supported by this version"));
+                        None
+                    }
+                };
+                names.iter().filter_map(supported).collect()
+            }
         };
-        let mut is_any_left = false;
-        for grant in &grants {
-            match grant.parse::<GrantType>() {
-                Ok(_) => is_any_left = true,
-                // To the client's former server the name meant something.
-                Err(_) => self.unsupported("grant_types", format!("{grant:?} is not supported by this version")),
+        let types = self.texts("response_types");
+        for other in types.iter().filter(|name| *name != "code") {
+            self.unsupported("response_types", format!("{other:?} is not supported by this version, only code"));
+        }
+        if !types.is_empty() && !grants.is_empty() && !grants.contains(GrantType::AuthorizationCode) {
+            self.warning("response_types", "has no effect without the grant authorization_code");
+        }
+        if grants.is_empty() && !session_api {
+            self.unsupported("grant_types", "no grant of this version is left, so the whole client is left out");
+            return None;
+        }
+        Some(grants)
+    }
+
+    /// How the client authenticates; `None` when it can't here, so that nothing of it is left.
+    fn authentication(&mut self, is_left_out: bool) -> Option<Authentication> {
+        const METHOD: &str = "token_endpoint_auth_method";
+        const SIGNING_ALG: &str = "token_endpoint_auth_signing_alg";
+        let problems_before = self.problems.len();
+        let secret = self.text("client_secret").map(Zeroizing::new);
+        let method = self.text(METHOD).map(|text| text.parse::<ClientAuthMethod>()).transpose();
+        let Ok(method) = method.map_err(|error| {
+            self.unsupported(METHOD, format!("{error}; the whole client is left out"));
+        }) else {
+            for member in ["jwks", "jwks_uri", SIGNING_ALG] {
+                self.take(member);
+            }
+            return None;
+        };
+        let by_keys = method == Some(ClientAuthMethod::PrivateKeyJwt);
+        if !by_keys {
+            for member in ["jwks", "jwks_uri", SIGNING_ALG] {
+                if self.take(member).is_some() {
+                    self.warning(member, "not kept: only private_key_jwt has a use for it");
+                }
             }
         }
-        if !is_any_left {
-            self.unsupported("grant_types", "no grant of this version is left, so the whole client is left out");
+        if secret.is_some() && (by_keys || method == Some(ClientAuthMethod::None)) {
+            let name = method.map_or("none", ClientAuthMethod::as_str);
+            self.warning("client_secret", format!("not kept: a client that authenticates by {name} has none"));
         }
-        is_any_left
-    }
-
-    fn secret(&mut self, is_needed: bool) -> Option<[u8; 32]> {
-        let secret = self.text("client_secret").map(Zeroizing::new);
+        let sent = match method {
+            Some(ClientAuthMethod::PrivateKeyJwt) => return self.private_key_jwt(SIGNING_ALG),
+            Some(ClientAuthMethod::None) => return Some(Authentication::None),
+            Some(ClientAuthMethod::ClientSecretBasic) => Some(SecretMethod::Basic),
+            Some(ClientAuthMethod::ClientSecretPost) => Some(SecretMethod::Post),
+            None => None,
+        };
         match secret {
-            Some(secret) => self.checked("client_secret", hash_new_secret(&secret)),
+            Some(secret) => {
+                let sha256 = self.checked("client_secret", hash_new_secret(&secret))?;
+                Some(Authentication::Secret { sha256, method: sent })
+            }
             None => {
-                if is_needed && !self.problems.iter().any(|problem| problem.member.as_deref() == Some("client_secret"))
-                {
-                    self.problem("client_secret", "missing: there are only clients with a secret in this version");
+                if !is_left_out && self.problems.len() == problems_before {
+                    let message =
+                        "missing: a client without one says token_endpoint_auth_method none or private_key_jwt";
+                    self.problem("client_secret", message);
                 }
                 None
             }
         }
     }
 
-    /// What nobody asked for: informative, or not supported.
+    fn private_key_jwt(&mut self, signing_alg: &str) -> Option<Authentication> {
+        let problems_before = self.problems.len();
+        let alg = self.parsed(signing_alg, parse_assertion_alg);
+        let inline = self.take("jwks").and_then(|set| self.checked("jwks", Jwks::parse(set.to_string().as_bytes())));
+        let at = self.parsed("jwks_uri", WebUri::parse);
+        if self.problems.len() > problems_before {
+            return None;
+        }
+        match (inline, at) {
+            (Some(jwks), None) => Some(Authentication::PrivateKeyJwt { keys: ClientKeys::Inline(jwks), alg }),
+            (None, Some(uri)) => Some(Authentication::PrivateKeyJwt { keys: ClientKeys::At(uri), alg }),
+            (Some(_), Some(_)) => {
+                self.problem("jwks", "cannot be there together with jwks_uri (RFC 7591 §2)");
+                None
+            }
+            (None, None) => {
+                self.problem("jwks", "missing: private_key_jwt needs jwks or jwks_uri");
+                None
+            }
+        }
+    }
+
+    fn scopes(&mut self) -> Option<Vec<String>> {
+        let text = self.text("scope")?;
+        Some(self.each("scope", text.split(' ').filter(|scope| !scope.is_empty()), parse_scope))
+    }
+
+    fn id_token_alg(&mut self, algorithms: &[Algorithm]) -> Option<Algorithm> {
+        let text = self.text("id_token_signed_response_alg")?;
+        let alg = parse_token_alg(&text, algorithms);
+        alg.map_err(|error| self.unsupported("id_token_signed_response_alg", error.to_string())).ok()
+    }
+
+    /// What people are shown. What is wrong here costs no more than not being shown.
+    fn about(&mut self) -> About {
+        let mut uri = |member: &str| {
+            let uri = WebUri::parse(&self.text(member)?);
+            uri.map_err(|error| self.warning(member, format!("not kept: {error}"))).ok()
+        };
+        About {
+            client_uri: uri("client_uri"),
+            logo_uri: uri("logo_uri"),
+            policy_uri: uri("policy_uri"),
+            tos_uri: uri("tos_uri"),
+            contacts: self.texts("contacts"),
+            software_id: self.text("software_id"),
+            software_version: self.text("software_version"),
+        }
+    }
+
+    /// What nobody asked for.
     fn rest(&mut self) {
         for (name, value) in std::mem::take(&mut self.members) {
             let base = name.split('#').next().unwrap_or(&name);
+            let is_translation = base != name && TRANSLATED.contains(&base);
             let asks_for_nothing = match &value {
                 Value::Bool(asked) => !asked,
                 Value::Array(items) => items.is_empty(),
@@ -209,12 +321,22 @@ impl Reading {
                 Value::Number(number) => name == "client_secret_expires_at" && number.as_u64() == Some(0),
                 _ => false,
             };
-            if asks_for_nothing || INFORMATIVE.contains(&base) || base == "client_name" {
+            let is_usual = name == "subject_type" && value == "public";
+            if asks_for_nothing || is_translation || is_usual || INFORMATIVE.contains(&name.as_str()) {
                 continue;
             }
-            let near = crate::config::nearest(&name, SUPPORTED.iter().map(|known| (*known, *known)));
-            let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            self.unsupported(&name, format!("not supported by this version{near}"));
+            if UNSUPPORTED.contains(&name.as_str()) {
+                self.unsupported(&name, "not supported by this version");
+                continue;
+            }
+            if WITHOUT_EFFECT.contains(&name.as_str()) {
+                self.warning(&name, "has no effect: request objects are not supported by this version");
+                continue;
+            }
+            match crate::config::nearest(&name, SUPPORTED.iter().map(|known| (*known, *known))) {
+                Some(near) => self.unsupported(&name, format!("not supported by this version; did you mean {near}?")),
+                None => self.warning(&name, "nothing of this version; it is left out"),
+            }
         }
     }
 
@@ -246,13 +368,43 @@ impl Reading {
         })
     }
 
+    fn parsed<T, E: fmt::Display>(&mut self, member: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        let text = self.text(member)?;
+        self.checked(member, parse(&text))
+    }
+
+    fn flag(&mut self, member: &str) -> bool {
+        match self.take(member) {
+            None => false,
+            Some(Value::Bool(truth)) => truth,
+            Some(other) => {
+                self.problem(member, format!("expected true or false, found {}", kind(&other)));
+                false
+            }
+        }
+    }
+
+    fn seconds(&mut self, member: &str) -> Option<Duration> {
+        let value = self.take(member)?;
+        let seconds = value.as_u64().filter(|seconds| *seconds <= MAX_SECONDS).map(Duration::from_secs);
+        if seconds.is_none() {
+            self.problem(member, format!("expected seconds, 0 to {MAX_SECONDS}, found {}", kind(&value)));
+        }
+        seconds
+    }
+
+    fn list<T: PartialEq, E: fmt::Display>(&mut self, member: &str, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+        let texts = self.texts(member);
+        self.each(member, texts.iter().map(String::as_str), parse)
+    }
+
     /// What the words mean; none twice.
-    fn each<'a>(
+    fn each<'a, T: PartialEq, E: fmt::Display>(
         &mut self,
         member: &str,
         words: impl Iterator<Item = &'a str>,
-        parse: impl Fn(&str) -> Result<String, super::InvalidClient>,
-    ) -> Vec<String> {
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
         let mut values = Vec::new();
         for word in words {
             match self.checked(member, parse(word)) {
@@ -264,21 +416,26 @@ impl Reading {
         values
     }
 
-    fn checked<T>(&mut self, member: &str, result: Result<T, super::InvalidClient>) -> Option<T> {
+    fn checked<T, E: fmt::Display>(&mut self, member: &str, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.problem(member, error.to_string())).ok()
     }
 
     fn problem(&mut self, member: &str, message: impl Into<String>) {
-        let problem = self.about(member, message);
+        let problem = self.found(member, message);
         self.problems.push(problem);
     }
 
     fn unsupported(&mut self, member: &str, message: impl Into<String>) {
-        let problem = self.about(member, message);
+        let problem = self.found(member, message);
         self.unsupported.push(problem);
     }
 
-    fn about(&self, member: &str, message: impl Into<String>) -> ImportProblem {
+    fn warning(&mut self, member: &str, message: impl Into<String>) {
+        let problem = self.found(member, message);
+        self.warnings.push(problem);
+    }
+
+    fn found(&self, member: &str, message: impl Into<String>) -> ImportProblem {
         ImportProblem {
             client: Some(self.number),
             id: self.id.clone(),
@@ -328,34 +485,91 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The members that mean something here; the last two are ours.
-const SUPPORTED: [&str; 10] = [
+/// The members that mean something here; those from `audiences` on are ours.
+const SUPPORTED: [&str; 41] = [
     "client_id",
     "client_secret",
     "client_name",
+    "client_uri",
+    "logo_uri",
+    "policy_uri",
+    "tos_uri",
+    "contacts",
+    "software_id",
+    "software_version",
     "grant_types",
     "response_types",
     "redirect_uris",
+    "post_logout_redirect_uris",
+    "application_type",
     "scope",
     "token_endpoint_auth_method",
+    "token_endpoint_auth_signing_alg",
+    "jwks",
+    "jwks_uri",
+    "subject_type",
+    "id_token_signed_response_alg",
+    "default_max_age",
+    "require_auth_time",
+    "default_acr_values",
+    "initiate_login_uri",
+    "backchannel_logout_uri",
+    "backchannel_logout_session_required",
+    "frontchannel_logout_uri",
+    "frontchannel_logout_session_required",
+    "client_secret_expires_at",
     "audiences",
     "access_token_alg",
+    "roles",
+    "first_party",
+    "session_api",
+    "allowed_origins",
+    "require_pkce",
+    "access_ttl_s",
+    "refresh_ttl_s",
+    "source",
 ];
 
-/// Members that inform people or belong to the former server; nothing depends on them here.
-const INFORMATIVE: [&str; 11] = [
-    "client_uri",
-    "logo_uri",
-    "contacts",
-    "tos_uri",
-    "policy_uri",
-    "software_id",
-    "software_version",
+/// Registered members that a client relies on, so that it would not work without.
+const UNSUPPORTED: [&str; 17] = [
+    "subject_type",
+    "sector_identifier_uri",
+    "client_secret_expires_at",
+    "id_token_encrypted_response_alg",
+    "id_token_encrypted_response_enc",
+    "userinfo_signed_response_alg",
+    "userinfo_encrypted_response_alg",
+    "userinfo_encrypted_response_enc",
+    "introspection_signed_response_alg",
+    "authorization_signed_response_alg",
+    "require_signed_request_object",
+    "require_pushed_authorization_requests",
+    "tls_client_certificate_bound_access_tokens",
+    "dpop_bound_access_tokens",
+    "tls_client_auth_subject_dn",
+    "backchannel_token_delivery_mode",
+    "authorization_details_types",
+];
+
+/// Members about request objects. A client that sends one is told then that it can't.
+const WITHOUT_EFFECT: [&str; 4] =
+    ["request_uris", "request_object_signing_alg", "request_object_encryption_alg", "request_object_encryption_enc"];
+
+/// Members that belong to the former server, or that `keywheel clients show --json` adds; nothing depends on them here.
+const INFORMATIVE: [&str; 6] = [
     "client_id_issued_at",
-    "application_type",
     "registration_client_uri",
     "registration_access_token",
+    "software_statement",
+    "created_at",
+    "source",
 ];
+
+/// Members that may be there in several languages (RFC 7591 §2.2); the one without a language is kept.
+const TRANSLATED: [&str; 5] = ["client_name", "client_uri", "logo_uri", "policy_uri", "tos_uri"];
+
+/// A year, as no lifetime of a client is longer.
+const MAX_SECONDS: u64 = 365 * 86_400;
 
 #[cfg(test)]
 mod tests {
