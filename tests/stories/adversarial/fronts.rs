@@ -1,22 +1,31 @@
 //! Every way to ask whether a token holds, behind one trait: what one of them says, all have to say.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+use http_body_util::BodyExt as _;
 use keywheel_jose::{AccessTokenClaims, KeySet, Policy, Verified, check};
-use keywheel_verifier::{Caching, FetchFuture, FetchKeys, Fetched, Health, Limits, Verifier, VerifyError};
+use keywheel_verifier::{
+    Bearer, Caching, FetchFuture, FetchKeys, Fetched, Guard, Health, Limits, Verifier, VerifyError,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
+use tower_service::Service as _;
 
 use super::table::{Case, Verdict, World};
-use crate::harness::program;
+use crate::harness::{Reply, program};
 
 /// A way to ask.
 pub(super) trait Front: Send + Sync {
@@ -40,7 +49,6 @@ pub(super) enum Answer {
     /// Refused, with this code.
     Refused(String),
     /// Refused over HTTP, which does not say why.
-    #[expect(dead_code, reason = "no front over HTTP yet")]
     Status(u16),
     /// No verdict, which is never right.
     Failed(String),
@@ -185,16 +193,132 @@ impl Front for CommandLine {
     }
 }
 
+/// [`Guard::authorize_now`] and [`Guard::authorize`], which have to agree.
+pub(super) struct Guarded(pub(super) Guard);
+
+impl Front for Guarded {
+    fn takes(&self, case: &Case) -> bool {
+        request(case).is_some()
+    }
+
+    fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
+        let parts = request(case).expect("it takes only what a header can carry").into_parts().0;
+        Box::pin(async move {
+            let [now, later] =
+                [self.0.authorize_now(&parts), self.0.authorize(&parts).await].map(|verdict| match verdict {
+                    Ok(Some(_)) => Answer::Accepted,
+                    Ok(None) => Answer::Failed("let through without claims".to_owned()),
+                    Err(refusal) if refusal.cause().is_some() => Answer::Refused(refusal.code().to_owned()),
+                    Err(refusal) => Answer::Status(refusal.status().as_u16()),
+                });
+            if now == later { now } else { Answer::Failed(format!("now: {now:?}, and when waiting: {later:?}")) }
+        })
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::AccessTokenClaims
+    }
+}
+
+/// A whole axum router, guarded by the tower layer or by the extractor [`Bearer`].
+pub(super) struct Routed(Router);
+
+impl Routed {
+    pub(super) fn by_layer(guard: &Guard) -> Self {
+        let handler = |token: Extension<Verified<AccessTokenClaims>>| async move { token.claims().iss.clone() };
+        Self(Router::new().route("/", get(handler)).layer(guard.layer()))
+    }
+
+    pub(super) fn by_extractor(guard: Guard) -> Self {
+        let handler = |Bearer(token): Bearer| async move { token.claims().iss.clone() };
+        Self(Router::new().route("/", get(handler)).with_state(guard))
+    }
+}
+
+impl Front for Routed {
+    fn takes(&self, case: &Case) -> bool {
+        request(case).is_some()
+    }
+
+    fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
+        let (parts, ()) = request(case).expect("it takes only what a header can carry").into_parts();
+        let mut router = self.0.clone();
+        Box::pin(async move {
+            let response =
+                router.call(Request::from_parts(parts, Body::empty())).await.expect("a router does not fail");
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.expect("a body in memory").to_bytes();
+            answer_over_http(case, Reply { status: parts.status, headers: parts.headers, body })
+        })
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::AccessTokenClaims
+    }
+}
+
+/// The case as a request with a bearer token. A header has no line breaks, and blanks around a token are not part of it;
+/// no clock but the system's decides.
+fn request(case: &Case) -> Option<Request<()>> {
+    let trimmed = case.token.trim_ascii().len();
+    let value = HeaderValue::from_bytes(&[b"Bearer ", case.token.as_slice()].concat()).ok()?;
+    if case.at.is_some() || trimmed < case.token.len() {
+        return None;
+    }
+    Some(Request::get("/").header(header::AUTHORIZATION, value).body(()).expect("a request"))
+}
+
+/// What a guarded service answered. A refusal has a challenge (RFC 6750 §3), and nothing of the token in it.
+fn answer_over_http(case: &Case, reply: Reply) -> Answer {
+    let status = reply.status.as_u16();
+    let challenge = reply.headers.get(header::WWW_AUTHENTICATE).map_or(&b""[..], |value| value.as_bytes());
+    let said = [challenge, &reply.body].concat();
+    let echoed = case
+        .token
+        .split(|byte| *byte == b'.')
+        .any(|part| part.len() >= ECHO && said.windows(ECHO).any(|window| window == &part[part.len() - ECHO..]));
+    match status {
+        200 => Answer::Accepted,
+        _ if echoed => Answer::Failed(format!("{status} with a part of the token: {}", String::from_utf8_lossy(&said))),
+        400 if challenge.starts_with(b"Bearer ") && contains(challenge, b"error=\"invalid_request\"") => {
+            Answer::Status(400)
+        }
+        401 if challenge.starts_with(b"Bearer ") && contains(challenge, b"error=\"invalid_token\"") => {
+            Answer::Status(401)
+        }
+        _ => Answer::Failed(format!("{status} with {}", String::from_utf8_lossy(challenge))),
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// So many octets of a token in an answer are no accident.
+const ECHO: usize = 12;
+
 /// A verifier of that world whose keys are at hand, and what counts its fetches.
 pub(super) async fn verifier(world: &World, limits: Limits) -> (Verifier, Arc<AtomicUsize>) {
-    let fetches = Arc::<AtomicUsize>::default();
-    let keys = KeysAtHand { keys: world.keys.clone().into(), fetches: Arc::clone(&fetches) };
+    let (keys, fetches) = KeysAtHand::new(world.keys.clone());
     let builder = Verifier::builder(world.policy.clone()).limits(limits).fetch_keys_with(keys);
     let verifier = builder.build().expect("a verifier");
+    until_it_has_keys(&verifier).await;
+    (verifier, fetches)
+}
+
+/// Waits for the first fetch.
+pub(super) async fn until_it_has_keys(verifier: &Verifier) {
     while !matches!(verifier.health(), Health::Ok { .. }) {
         tokio::task::yield_now().await;
     }
-    (verifier, fetches)
+}
+
+/// What comes of a future that does not wait.
+pub(super) fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }
 
 /// Fresh for so long that nothing but an unknown key causes a fetch.
@@ -202,9 +326,18 @@ pub(super) fn long_fresh() -> Limits {
     Limits { freshness_ceiling: MONTH, freshness_default: MONTH, trusted: MONTH, ..Limits::default() }
 }
 
-struct KeysAtHand {
+/// A key set that is always there.
+pub(super) struct KeysAtHand {
     keys: Bytes,
     fetches: Arc<AtomicUsize>,
+}
+
+impl KeysAtHand {
+    /// The set, and what counts its fetches.
+    pub(super) fn new(keys: String) -> (Self, Arc<AtomicUsize>) {
+        let fetches = Arc::<AtomicUsize>::default();
+        (Self { keys: keys.into(), fetches: Arc::clone(&fetches) }, fetches)
+    }
 }
 
 impl FetchKeys for KeysAtHand {

@@ -4,11 +4,15 @@
 //! verdict and the sentence of the RFC that it is about; adding a front is an implementation of [`fronts::Front`].
 
 mod algorithms;
+mod bleed;
 mod claims;
 mod encodings;
 mod fronts;
 mod headers;
+mod key_sets;
+mod origin;
 mod signer;
+mod storms;
 mod table;
 mod trap;
 
@@ -16,30 +20,41 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use keywheel_verifier::Limits;
+use keywheel_verifier::{Guard, Limits};
 use tokio::task::JoinSet;
 
-use fronts::{Check, CommandLine, Front, Reads, Verify, VerifyNow, fits, long_fresh, verifier};
+use fronts::{Check, CommandLine, Front, Guarded, Reads, Routed, Verify, VerifyNow, fits, long_fresh, verifier};
 use table::{Case, Verdict, World};
 use trap::Trap;
 
 #[tokio::test]
 async fn the_function_gives_the_verdicts_of_the_tables() {
-    let world = World::ours();
-    put_all_to(Arc::new(Check::new(&world, Reads::AnyClaims))).await;
-    put_all_to(Arc::new(Check::new(&world, Reads::AccessTokenClaims))).await;
+    let (tables, world) = (Tables::new().await, World::ours());
+    tables.put_to(Check::new(&world, Reads::AnyClaims)).await;
+    tables.put_to(Check::new(&world, Reads::AccessTokenClaims)).await;
 }
 
 #[tokio::test]
 async fn the_verifier_gives_the_verdicts_of_the_tables() {
     let (verifier, _) = verifier(&World::ours(), long_fresh()).await;
-    put_all_to(Arc::new(VerifyNow(verifier.clone()))).await;
-    put_all_to(Arc::new(Verify(verifier))).await;
+    let tables = Tables::new().await;
+    tables.put_to(VerifyNow(verifier.clone())).await;
+    tables.put_to(Verify(verifier)).await;
+}
+
+#[tokio::test]
+async fn guards_give_the_verdicts_of_the_tables() {
+    let (verifier, _) = verifier(&World::ours(), long_fresh()).await;
+    let (tables, guard) = (Tables::new().await, Guard::new(verifier));
+    tables.put_to(Guarded(guard.clone())).await;
+    tables.put_to(Guarded(guard.clone().optional())).await;
+    tables.put_to(Routed::by_layer(&guard)).await;
+    tables.put_to(Routed::by_extractor(guard)).await;
 }
 
 #[tokio::test]
 async fn the_command_line_gives_the_verdicts_of_the_tables() {
-    put_all_to(Arc::new(CommandLine::new(&World::ours()))).await;
+    Tables::new().await.put_to(CommandLine::new(&World::ours())).await;
 }
 
 /// Every token causes at most one fetch, and none but those that only lack a key.
@@ -50,7 +65,7 @@ async fn only_a_plausible_token_of_an_unknown_key_causes_a_fetch() {
     let front = Verify(verifier);
     let mut searched = 0;
 
-    for case in cases(Trap::new().await.address()).iter().filter(|case| front.takes(case)) {
+    for case in Tables::new().await.cases.iter().filter(|case| front.takes(case)) {
         tokio::time::sleep(limits.cooldown * 2).await;
         let before = fetches.load(Ordering::Relaxed);
         front.judge(case).await;
@@ -64,37 +79,45 @@ async fn only_a_plausible_token_of_an_unknown_key_causes_a_fetch() {
     assert!(searched > 40, "the tables have more unknown keys than {searched}");
 }
 
-/// All cases to one front. Nobody may have connected to what tokens name.
-async fn put_all_to(front: Arc<dyn Front>) {
-    let trap = Trap::new().await;
-    let cases = cases(trap.address());
-    let taken: Vec<usize> = (0..cases.len()).filter(|index| front.takes(&cases[*index])).collect();
-    assert!(taken.len() > 1_000, "only {} cases were put to the front", taken.len());
-
-    let mut asking = JoinSet::new();
-    for start in 0..AT_ONCE {
-        let (front, cases) = (Arc::clone(&front), Arc::clone(&cases));
-        let share: Vec<usize> = taken.iter().copied().skip(start).step_by(AT_ONCE).collect();
-        asking.spawn(async move {
-            let mut wrong = Vec::new();
-            for case in share.into_iter().map(|index| &cases[index]) {
-                let answer = front.judge(case).await;
-                if !fits(&answer, case, front.reads()) {
-                    wrong.push(format!("{case}: expected {:?}, got {answer:?}", case.verdict));
-                }
-            }
-            wrong
-        });
-    }
-    let wrong = asking.join_all().await.concat();
-
-    assert!(wrong.is_empty(), "{} of {} verdicts are wrong:\n{}", wrong.len(), taken.len(), wrong.join("\n"));
-    assert_eq!(trap.connections(), 0, "somebody followed a URL in a token");
+/// All cases, and the address that some of them name.
+struct Tables {
+    trap: Trap,
+    cases: Arc<[Case]>,
 }
 
-fn cases(trap: std::net::SocketAddr) -> Arc<[Case]> {
-    let groups = [algorithms::cases(), headers::cases(trap), encodings::cases(), claims::cases()];
-    groups.concat().into()
+impl Tables {
+    async fn new() -> Self {
+        let trap = Trap::new().await;
+        let groups = [algorithms::cases(), headers::cases(trap.address()), encodings::cases(), claims::cases()];
+        Self { trap, cases: groups.concat().into() }
+    }
+
+    /// Asserts that the front gives the verdict of every case that it takes, and follows no URL in a token.
+    async fn put_to(&self, front: impl Front + 'static) {
+        let front = Arc::new(front);
+        let taken: Vec<usize> = (0..self.cases.len()).filter(|index| front.takes(&self.cases[*index])).collect();
+        assert!(taken.len() > 2_000, "only {} cases were put to the front", taken.len());
+
+        let mut asking = JoinSet::new();
+        for start in 0..AT_ONCE {
+            let (front, cases) = (Arc::clone(&front), Arc::clone(&self.cases));
+            let share: Vec<usize> = taken.iter().copied().skip(start).step_by(AT_ONCE).collect();
+            asking.spawn(async move {
+                let mut wrong = Vec::new();
+                for case in share.into_iter().map(|index| &cases[index]) {
+                    let answer = front.judge(case).await;
+                    if !fits(&answer, case, front.reads()) {
+                        wrong.push(format!("{case}: expected {:?}, got {answer:?}", case.verdict));
+                    }
+                }
+                wrong
+            });
+        }
+        let wrong = asking.join_all().await.concat();
+
+        assert!(wrong.is_empty(), "{} of {} verdicts are wrong:\n{}", wrong.len(), taken.len(), wrong.join("\n"));
+        assert_eq!(self.trap.connections(), 0, "somebody followed a URL in a token");
+    }
 }
 
 /// Processes of the command line side by side.

@@ -37,10 +37,11 @@ impl fmt::Display for Case {
 }
 
 impl Case {
-    /// Whether it is a text that an `Authorization` header can carry as it is: RFC 9110 §11.2 (`token68`) and dots.
+    /// Whether an `Authorization` header can carry it as a token (RFC 9110 §11.2): letters, and `=` only behind them.
     pub(super) fn is_a_credential(&self) -> bool {
-        !self.token.is_empty()
-            && self.token.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte))
+        let plain =
+            self.token.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte)).count();
+        plain > 0 && self.token[plain..].iter().all(|byte| *byte == b'=')
     }
 
     /// When to judge it, if it is all the same.
