@@ -102,6 +102,12 @@ impl Gate {
         Self::with_verifier(config, verifier, registry, key_metrics)
     }
 
+    /// A gate with a verifier that has its keys from somewhere else.
+    #[cfg(test)]
+    pub(crate) fn for_tests(config: Config, verifier: Verifier) -> Self {
+        Self::with_verifier(config, verifier, Registry::default(), Vec::new()).expect("a gate")
+    }
+
     fn with_verifier(
         config: Config,
         verifier: Verifier,

@@ -43,7 +43,7 @@ fn config(tables: &str) -> Config {
 fn world(tables: &str) -> World {
     let issuer = FakeIssuer::in_memory();
     let verifier = issuer.verifier().build().expect("a verifier");
-    let gate = Gate::with_verifier(config(tables), verifier, Registry::default(), Vec::new()).expect("a gate");
+    let gate = Gate::for_tests(config(tables), verifier);
     World { issuer, gate }
 }
 
@@ -348,7 +348,7 @@ impl FetchKeys for Unreachable {
 async fn without_keys_nobody_is_signed_out() {
     let issuer = FakeIssuer::in_memory();
     let verifier = Verifier::builder(issuer.policy()).fetch_keys_with(Unreachable).build().expect("a verifier");
-    let gate = Gate::with_verifier(config(""), verifier, Registry::default(), Vec::new()).expect("a gate");
+    let gate = Gate::for_tests(config(""), verifier);
     let world = World { issuer, gate };
 
     let response = world.answer(with_token(Request::get("/verify"), &world.issuer.token().sign())).await;
