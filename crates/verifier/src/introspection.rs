@@ -98,9 +98,8 @@ pub struct IntrospectionBuilder {
     roots: Vec<Root>,
 }
 
-/// Why a token was not accepted.
+/// Why a token was not accepted. There is no third reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum IntrospectError {
     /// The token does not hold: a 401.
     #[error("the token is refused")]

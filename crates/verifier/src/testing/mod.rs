@@ -6,59 +6,71 @@
 //! ```
 //!
 //! [`FakeIssuer`] signs tokens to order, publishes its keys over real HTTP on a loopback port, turns its ring when told,
-//! and fails in every way an issuer can. A service under test is given its verifier and notices no difference:
+//! and fails in every way an issuer can. A service under test is given a verifier for it and notices no difference:
 //!
 //! ```
+//! use http::request::Parts;
 //! use http::{Request, Response, StatusCode, header};
-//! use keywheel_verifier::testing::{Document, Fault, FakeIssuer};
-//! use keywheel_verifier::{AccessTokenClaims, Verifier, VerifyError};
+//! use keywheel_verifier::testing::{Document, FakeIssuer, Fault, TokenBuilder};
+//! use keywheel_verifier::{AccessTokenClaims, Guard, Verified, Verifier};
 //!
-//! // The service: any hyper or axum handler that holds a `Verifier`.
-//! async fn hello(verifier: &Verifier, request: Request<()>) -> Response<String> {
-//!     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-//!     let token = authorization.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-//!     let (status, body) = match verifier.verify::<AccessTokenClaims>(token).await {
-//!         Ok(verified) => (StatusCode::OK, format!("hello {}", verified.claims().sub)),
-//!         Err(VerifyError::KeysUnavailable { .. }) => (StatusCode::SERVICE_UNAVAILABLE, String::new()),
-//!         Err(_) => (StatusCode::UNAUTHORIZED, String::new()),
-//!     };
-//!     Response::builder().status(status).body(body).expect("a status and a body")
+//! // The service, as it is in production: it is given its verifier.
+//! fn guard(verifier: Verifier) -> Guard {
+//!     Guard::new(verifier).require_scope("greet")
+//! }
+//!
+//! async fn hello(guard: &Guard, request: Parts) -> Response<String> {
+//!     match guard.authorize(&request).await {
+//!         Ok(token) => {
+//!             let subject = token.as_ref().and_then(Verified::<AccessTokenClaims>::subject);
+//!             Response::new(format!("hello {}", subject.unwrap_or("stranger")))
+//!         }
+//!         Err(refusal) => refusal.into_response(),
+//!     }
+//! }
+//!
+//! // In the test: a request with this token.
+//! fn request(token: TokenBuilder) -> Parts {
+//!     let request = Request::get("/").header(header::AUTHORIZATION, format!("Bearer {}", token.sign()));
+//!     request.body(()).expect("a request").into_parts().0
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let issuer = FakeIssuer::start().await;
-//! let verifier = issuer.verifier().build()?;
-//! let get = |token: String| {
-//!     Request::get("/").header(header::AUTHORIZATION, format!("Bearer {token}")).body(()).expect("a request")
-//! };
+//! let service = guard(issuer.verifier().build()?);
+//! let token = || issuer.token().scope("greet");
 //!
 //! // A good token, and some that are not.
-//! let reply = hello(&verifier, get(issuer.token().subject("bob").sign())).await;
+//! let reply = hello(&service, request(token().subject("bob"))).await;
 //! assert_eq!((reply.status(), reply.body().as_str()), (StatusCode::OK, "hello bob"));
-//! for token in [
-//!     issuer.token().expired().sign(),
-//!     issuer.token().audience("https://elsewhere.example").sign(),
-//!     issuer.token().forged().sign(),
+//! for (token, status) in [
+//!     (issuer.token(), StatusCode::FORBIDDEN),
+//!     (token().expired(), StatusCode::UNAUTHORIZED),
+//!     (token().audience("https://elsewhere.example"), StatusCode::UNAUTHORIZED),
+//!     (token().forged(), StatusCode::UNAUTHORIZED),
 //! ] {
-//!     assert_eq!(hello(&verifier, get(token)).await.status(), StatusCode::UNAUTHORIZED);
+//!     assert_eq!(hello(&service, request(token)).await.status(), status);
 //! }
 //!
 //! // The keys turn, and nobody notices: the next key was announced long before.
-//! let old = issuer.token().sign();
+//! let old = issuer.kid();
 //! issuer.rotate();
-//! assert_eq!(hello(&verifier, get(old)).await.status(), StatusCode::OK);
-//! assert_eq!(hello(&verifier, get(issuer.token().sign())).await.status(), StatusCode::OK);
+//! assert_eq!(hello(&service, request(token().signed_by(old))).await.status(), StatusCode::OK);
+//! assert_eq!(hello(&service, request(token())).await.status(), StatusCode::OK);
 //! assert_eq!(issuer.requests(Document::Keys), 1);
 //!
-//! // The issuer goes down. What a service has learnt before lasts; one that starts now answers 503, not 401.
+//! // The issuer goes down. Who has its keys goes on; who starts now answers 503, not 401.
 //! issuer.fault(Fault::Down);
-//! assert_eq!(hello(&verifier, get(issuer.token().sign())).await.status(), StatusCode::OK);
-//! let late = issuer.verifier().build()?;
-//! assert_eq!(hello(&late, get(issuer.token().sign())).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+//! assert_eq!(hello(&service, request(token())).await.status(), StatusCode::OK);
+//! let late = guard(issuer.verifier().build()?);
+//! assert_eq!(hello(&late, request(token())).await.status(), StatusCode::SERVICE_UNAVAILABLE);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Tokens that are bound to a key come with proofs from a [`DpopKey`]; opaque ones from [`TokenBuilder::opaque`], for an
+//! [`Introspection`](crate::Introspection) made by [`FakeIssuer::introspection`].
 //!
 //! # Time
 //! Tokens are issued and judged by the issuer's [`TestClock`]: `issuer.clock().advance(..)` makes them expire. The age of

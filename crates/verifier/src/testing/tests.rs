@@ -161,8 +161,7 @@ mod possession {
     #[tokio::test]
     async fn a_proof_carries_the_nonce_that_was_asked_for() {
         let issuer = FakeIssuer::in_memory();
-        let mut settings = DpopSettings::default();
-        settings.nonce = Nonce::Required;
+        let settings = DpopSettings { nonce: Nonce::Required, ..DpopSettings::default() };
         let verifier = issuer.verifier().dpop(settings).build().expect("the settings hold");
         let key = DpopKey::generate();
         let token = issuer.token().bound_to(key.thumbprint()).sign();
