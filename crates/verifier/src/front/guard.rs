@@ -24,7 +24,8 @@ use crate::verifier::{Claims, Verifier, VerifyError};
 /// # use keywheel_verifier::{Guard, Policy, Requirement, Verifier};
 /// # fn example(verifier: Verifier) -> Result<(), Box<dyn std::error::Error>> {
 /// let guard = Guard::new(verifier).realm("invoices").require_scope("invoices:read");
-/// let admins = guard.clone().require(Requirement::any([Requirement::role("admin"), Requirement::role("owner")]));
+/// let people = guard.clone().require_claim("person", |token| token.claims().sid.is_some());
+/// let admins = guard.require(Requirement::any([Requirement::role("admin"), Requirement::role("owner")]));
 /// # Ok(())
 /// # }
 /// ```
@@ -148,6 +149,15 @@ impl<C> Guard<C> {
         self.edit(|inner| inner.requirements.push(requirement))
     }
 
+    /// Also demands that the token is as `holds` says. The name is for logs: it is the code of the refusal.
+    pub fn require_claim(
+        self,
+        name: &'static str,
+        holds: impl Fn(&Verified<C>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.require(Requirement::claim(name, holds))
+    }
+
     /// The realm that challenges name (RFC 9110 §11.5). Default: `api`. What a header can't carry is left out of it.
     pub fn realm(self, realm: impl Into<String>) -> Self {
         self.edit(|inner| inner.challenges.realm = realm.into())
@@ -193,7 +203,8 @@ impl<C> Guard<C> {
         Ok(self.edit_entrance(|entrance| entrance.allowed_origins.push(parsed.origin().ascii_serialization())))
     }
 
-    /// This guard for tower and everything built on it.
+    /// This guard for tower and everything built on it, before a service that can be cloned. A layer that answers CORS
+    /// preflights has to be further out: they come without a token.
     pub fn layer(&self) -> GuardLayer<C> {
         GuardLayer::new(self.clone())
     }

@@ -453,6 +453,16 @@ mod requirements {
     }
 
     #[tokio::test]
+    async fn a_condition_of_its_own_is_named_in_the_log_alone() {
+        let (issuer, verifier) = world().await;
+        let guard = Guard::new(verifier).require_claim("person", |token| token.claims().sid.is_some());
+        assert!(judge(&guard, &with_token(&issuer.token().claim("sid", "s1").sign())).await.is_ok());
+        let expected = r#"Bearer realm="api", error="insufficient_scope", error_description="the access token does not allow this""#;
+        let answer = answer(judge(&guard, &with_token(&issuer.token().sign())).await);
+        assert_eq!(answer, (403, "person", vec![expected.to_owned()]));
+    }
+
+    #[tokio::test]
     async fn an_empty_list_of_alternatives_is_met_by_nothing() {
         let (issuer, verifier) = world().await;
         let parts = with_token(&issuer.token().sign());
