@@ -18,6 +18,7 @@ use http::header::{
     AUTHORIZATION, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
+use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt as _;
@@ -80,7 +81,7 @@ impl Proxy {
             let authority = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
             authority.and_then(Result::ok)
         });
-        self.clean(&mut parts.headers, host.as_ref(), peer, peer_is_proxy);
+        self.clean(&mut parts, host.as_ref(), peer, peer_is_proxy);
         parts.headers.extend(identity);
         if websocket.is_some() {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -160,7 +161,8 @@ impl Proxy {
     }
 
     /// Removes what the upstream must not get from a client, and says what it should know of the connection.
-    fn clean(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>, peer: IpAddr, peer_is_proxy: bool) {
+    fn clean(&self, parts: &mut Parts, host: Option<&HeaderValue>, peer: IpAddr, peer_is_proxy: bool) {
+        let Parts { headers, version, .. } = parts;
         remove_hop_by_hop(headers);
         // We have asked for the body already by the time it is forwarded.
         headers.remove(EXPECT);
@@ -191,7 +193,15 @@ impl Proxy {
         if let Some(host) = forwarded_host {
             headers.insert(X_FORWARDED_HOST, host);
         }
-        headers.append(VIA, HeaderValue::from_static("1.1 keywheel-gate"));
+        // RFC 9110 §7.6.3: with the protocol the message came by.
+        headers.append(
+            VIA,
+            HeaderValue::from_static(match *version {
+                Version::HTTP_10 => "1.0 keywheel-gate",
+                Version::HTTP_2 => "2.0 keywheel-gate",
+                _ => "1.1 keywheel-gate",
+            }),
+        );
     }
 
     fn at_upstream(&self, uri: &Uri) -> Uri {
