@@ -145,6 +145,8 @@ pub struct App {
     pub kek_created: Option<PathBuf>,
     /// The database.
     pub store: Store,
+    /// What authenticates what is handed out and comes back.
+    pub(crate) kek: Arc<KeyEncryptionKeys>,
     clients: ArcSwap<Registry>,
     /// One reading of the clients at a time, so that what was read later is put in force later.
     reading_clients: Mutex<()>,
@@ -180,6 +182,7 @@ impl App {
             metrics: ring.metrics,
             kek_created: ring.kek_created,
             store: ring.store,
+            kek: ring.kek,
             rotator: ring.rotator,
             config,
         }))

@@ -46,12 +46,12 @@ impl Routes {
     }
 
     pub(crate) async fn answer(self, mut request: Request<Incoming>, peer: Peer) -> Response {
+        request.extensions_mut().insert(peer);
         match self.token {
             Some((app, path)) if request.method() == Method::POST && request.uri().path() == &*path => {
                 token::token(State(app), request.map(Body::new)).await
             }
             _ => {
-                request.extensions_mut().insert(peer);
                 let mut router = self.router;
                 router.call(request).await.unwrap_or_else(|never| match never {})
             }

@@ -1,10 +1,13 @@
 //! OAuth 2.1 and OpenID Connect: a file per endpoint, and the one place where their errors reach the wire.
 
+mod authorize;
 mod client_auth;
 pub(crate) mod discovery;
 mod grants;
 pub(crate) mod jwks;
 mod mint;
+mod opaque;
+mod profile;
 pub(crate) mod token;
 
 use axum::response::Response;
@@ -17,6 +20,7 @@ pub(crate) use mint::AccessTokenRequest;
 use crate::http::reply;
 use crate::http::request::RequestError;
 use crate::keys::SignError;
+use crate::storage::StoreError;
 
 /// What an OAuth endpoint refuses with. The client learns the registered code and a sentence; what is behind it goes
 /// to the log.
@@ -31,6 +35,12 @@ pub(crate) enum OAuthError {
     /// RFC 6749 §5.2 `invalid_client`: 401, with a challenge when the `Authorization` header was used.
     #[error("client authentication failed")]
     InvalidClient,
+    /// RFC 6749 §5.2 `invalid_grant`: a code or refresh token that is not, or not any more, the client's to use.
+    #[error("{0}")]
+    InvalidGrant(&'static str),
+    /// RFC 6749 §5.2 `unauthorized_client`.
+    #[error("the client is not registered for this grant type")]
+    UnauthorizedClient,
     /// RFC 6749 §5.2 `unsupported_grant_type`.
     #[error("the grant type is not supported")]
     UnsupportedGrantType,
@@ -43,6 +53,9 @@ pub(crate) enum OAuthError {
     /// No key may sign at this moment.
     #[error("no token can be signed at the moment")]
     Unavailable(#[source] SignError),
+    /// The database does not answer.
+    #[error("the server can't answer at the moment")]
+    Storage(#[source] StoreError),
     /// A fault of ours.
     #[error("the server failed")]
     ServerError,
@@ -54,10 +67,12 @@ impl OAuthError {
         match self {
             Self::InvalidRequest(_) | Self::Unreadable(_) => "invalid_request",
             Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant(_) => "invalid_grant",
+            Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope(_) => "invalid_scope",
             Self::InvalidTarget(_) => "invalid_target",
-            Self::Unavailable(_) => "temporarily_unavailable",
+            Self::Unavailable(_) | Self::Storage(_) => "temporarily_unavailable",
             Self::ServerError => "server_error",
         }
     }
@@ -67,7 +82,7 @@ impl OAuthError {
             Self::Unreadable(RequestError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unreadable(RequestError::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::InvalidClient => StatusCode::UNAUTHORIZED,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -84,7 +99,7 @@ impl OAuthError {
             Self::InvalidClient => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"oauth2\", charset=\"UTF-8\""));
             }
-            Self::Unavailable(_) => {
+            Self::Unavailable(_) | Self::Storage(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             _ => {}

@@ -5,7 +5,7 @@
 //! 3. The grant decides.
 //! 4. Sign with the snapshot in memory, and answer.
 //!
-//! Nothing on this path reads the database or parses a key.
+//! No key is parsed on this path, and for `client_credentials` the database is not read.
 
 use std::sync::Arc;
 
@@ -13,25 +13,35 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{Request, StatusCode};
+use keywheel_jose::Timestamp;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tracing::{error, info};
 
 use super::client_auth::authenticate;
-use super::grants::client_credentials;
-use super::{AccessTokenRequest, OAuthError};
+use super::grants::{OnBehalf, authorization_code, client_credentials, refresh_token};
+use super::mint::{IdTokenRequest, Person};
+use super::opaque::Opaque;
+use super::{AccessTokenRequest, OAuthError, profile};
 use crate::app::App;
+use crate::clients::{Client, GrantType};
 use crate::http::reply;
-use crate::http::request::Form;
+use crate::http::request::{Form, Peer};
 use crate::keys::SignError;
+use crate::storage::Origin;
 
-/// The answer of RFC 6749 §5.1.
+/// The answer of RFC 6749 §5.1, and OpenID Connect Core §3.1.3.3.
 #[derive(Serialize)]
 struct TokenResponse<'a> {
     access_token: &'a str,
     token_type: &'static str,
     expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<&'a str>,
 }
 
 /// Answers a token request.
@@ -62,15 +72,32 @@ async fn grant(app: &App, request: Request<Body>) -> Result<Response, OAuthError
         info!(reason = %refusal, "a client did not authenticate");
     })?;
 
-    let issuer = app.config.issuer.as_str();
-    let granted = match form.get("grant_type") {
-        None => return Err(OAuthError::InvalidRequest("grant_type is missing")),
-        Some("client_credentials") => client_credentials::decide(&client, &form, issuer)?,
-        Some(_) => return Err(OAuthError::UnsupportedGrantType),
-    };
-
     let now = app.clock.now();
-    let lifetime = app.config.tokens.access_ttl;
+    let address = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
+    let origin = Origin { at: now, address: address.as_deref() };
+    match form.get("grant_type") {
+        None => Err(OAuthError::InvalidRequest("grant_type is missing")),
+        Some("client_credentials") => for_itself(app, &client, &form, now),
+        Some("authorization_code") => {
+            let granted = authorization_code::redeem(app, &client, &form, &origin).await?;
+            on_behalf(app, &client, &granted, now).await
+        }
+        Some("refresh_token") => {
+            let granted = refresh_token::rotate(app, &client, &form, &origin).await?;
+            on_behalf(app, &client, &granted, now).await
+        }
+        Some(_) => Err(OAuthError::UnsupportedGrantType),
+    }
+}
+
+/// An access token for the client itself.
+fn for_itself(app: &App, client: &Client, form: &Form, now: Timestamp) -> Result<Response, OAuthError> {
+    if !client.uses(GrantType::ClientCredentials) {
+        return Err(OAuthError::UnauthorizedClient);
+    }
+    let issuer = app.config.issuer.as_str();
+    let granted = client_credentials::decide(client, form, issuer)?;
+    let lifetime = client.access_ttl.unwrap_or(app.config.tokens.access_ttl);
     let request = AccessTokenRequest {
         issuer,
         subject: &client.id,
@@ -82,18 +109,86 @@ async fn grant(app: &App, request: Request<Body>) -> Result<Response, OAuthError
         clock_skew: app.config.keys.rotation.clock_skew(),
         person: None,
     };
-    let access_token = request.mint(&app.keys, app.entropy.as_ref(), now).map_err(|failure| {
-        error!(client.id = client.id, error = %failure, "no token could be signed");
-        match failure {
-            SignError::Failed => OAuthError::ServerError,
-            other => OAuthError::Unavailable(other),
-        }
-    })?;
-    let answer = TokenResponse {
+    let access_token = request.mint(&app.keys, app.entropy.as_ref(), now).map_err(|it| unsigned(client, it))?;
+    answer(&TokenResponse {
         access_token: &access_token,
         token_type: "Bearer",
         expires_in: lifetime.as_secs(),
+        refresh_token: None,
         scope: &granted.scope,
+        id_token: None,
+    })
+}
+
+/// The tokens for a client that acts on behalf of a person.
+async fn on_behalf(app: &App, client: &Client, granted: &OnBehalf, now: Timestamp) -> Result<Response, OAuthError> {
+    let allowed = &granted.grant.allowed;
+    let user = app.store.user_by_id(&allowed.user_id).await.map_err(OAuthError::Storage)?;
+    let user = user.filter(|user| !user.disabled).ok_or(OAuthError::InvalidGrant("the person may not sign in any more"))?;
+    let roles = client.visible_roles(&user.roles);
+    let person = Person {
+        grant_id: &allowed.id,
+        sid: allowed.sid.as_deref(),
+        auth_time: allowed.auth_time,
+        acr: allowed.acr.as_deref(),
+        amr: &allowed.amr,
+        roles: &roles,
     };
-    Ok(reply::unstored_json(StatusCode::OK, serde_json::to_vec(&answer).map_err(|_| OAuthError::ServerError)?))
+    let issuer = app.config.issuer.as_str();
+    let (scope, audiences) = (granted.scopes.join(" "), granted.audiences.iter().map(String::as_str).collect::<Vec<_>>());
+    let lifetime = client.access_ttl.unwrap_or(app.config.tokens.access_ttl);
+    let request = AccessTokenRequest {
+        issuer,
+        subject: &user.id,
+        client_id: &client.id,
+        audiences: &audiences,
+        scope: &scope,
+        lifetime,
+        alg: client.access_token_alg,
+        clock_skew: app.config.keys.rotation.clock_skew(),
+        person: Some(person),
+    };
+    let access_token = request.mint(&app.keys, app.entropy.as_ref(), now).map_err(|it| unsigned(client, it))?;
+    let id_token = if granted.scopes.iter().any(|scope| scope == "openid") {
+        let request = IdTokenRequest {
+            issuer,
+            subject: &user.id,
+            client_id: &client.id,
+            nonce: granted.nonce.as_deref(),
+            access_token: Some(&access_token),
+            person,
+            claims: profile::claims(&user, wanted_in_id_token(allowed.claims_request.as_ref())),
+            lifetime: app.config.tokens.id_ttl,
+            alg: client.id_token_alg(&app.config.keys.algorithms),
+        };
+        Some(request.mint(&app.keys, now).map_err(|failure| unsigned(client, failure))?)
+    } else {
+        None
+    };
+    answer(&TokenResponse {
+        access_token: &access_token,
+        token_type: "Bearer",
+        expires_in: lifetime.as_secs(),
+        refresh_token: granted.refresh_token.as_ref().map(Opaque::expose),
+        scope: &scope,
+        id_token: id_token.as_deref(),
+    })
+}
+
+/// The names under `id_token` of the `claims` parameter.
+fn wanted_in_id_token(request: Option<&Map<String, Value>>) -> impl Iterator<Item = &str> {
+    let claims = request.and_then(|request| request.get("id_token")).and_then(Value::as_object);
+    claims.into_iter().flat_map(|claims| claims.keys().map(String::as_str))
+}
+
+fn unsigned(client: &Client, failure: SignError) -> OAuthError {
+    error!(client.id = client.id, error = %failure, "no token could be signed");
+    match failure {
+        SignError::Failed => OAuthError::ServerError,
+        other => OAuthError::Unavailable(other),
+    }
+}
+
+fn answer(answer: &TokenResponse<'_>) -> Result<Response, OAuthError> {
+    Ok(reply::unstored_json(StatusCode::OK, serde_json::to_vec(answer).map_err(|_| OAuthError::ServerError)?))
 }

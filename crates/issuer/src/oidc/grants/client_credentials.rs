@@ -25,12 +25,12 @@ pub(in crate::oidc) fn decide<'a>(client: &'a Client, form: &Form, issuer: &'a s
 }
 
 fn narrow(client: &Client, requested: Option<&str>) -> Result<String, OAuthError> {
-    let Some(requested) = requested else { return Ok(client.scopes.join(" ")) };
+    let Some(requested) = requested else { return Ok(client.own_scopes().collect::<Vec<_>>().join(" ")) };
     let wanted: Vec<&str> = requested.split(' ').collect();
     if !wanted.iter().all(|scope| crate::clients::parse_scope(scope).is_ok()) {
         return Err(OAuthError::InvalidScope("scope must be scope names separated by single spaces"));
     }
-    let granted: Vec<&str> = client.scopes.iter().map(String::as_str).filter(|scope| wanted.contains(scope)).collect();
+    let granted: Vec<&str> = client.own_scopes().filter(|scope| wanted.contains(scope)).collect();
     if granted.is_empty() {
         return Err(OAuthError::InvalidScope("none of the requested scopes is granted to the client"));
     }
