@@ -50,6 +50,7 @@ impl DpopKey {
     }
 
     /// A proof for a request of this method to this URL. Query and fragment are left out of it, as RFC 9449 §4.2 demands.
+    /// It is made now by the system's clock; where the issuer's goes differently, [say so](ProofBuilder::made_at).
     pub fn proof(&self, method: impl Into<String>, url: &str) -> ProofBuilder {
         static MADE: AtomicU64 = AtomicU64::new(1);
         let jti = format!("proof-{}", MADE.fetch_add(1, Ordering::Relaxed));

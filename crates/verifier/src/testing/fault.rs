@@ -26,7 +26,7 @@ pub enum Document {
 /// What goes wrong. Set by [`FakeIssuer::fault`](super::FakeIssuer::fault), ended by
 /// [`FakeIssuer::heal`](super::FakeIssuer::heal).
 ///
-/// What a service behind a [`Verifier`](crate::Verifier) shows of all but the last four is the same: while it holds keys
+/// What a service behind a [`Verifier`](crate::Verifier) shows of all but the last three is the same: while it holds keys
 /// that are still trusted, nothing; without them, 503s and never a 401.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
