@@ -1,6 +1,7 @@
 //! Every way to ask whether a token holds, behind one trait: what one of them says, all have to say.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use keywheel_jose::{AccessTokenClaims, KeySet, Policy, Verified, check};
 use keywheel_verifier::{
     Bearer, Caching, FetchFuture, FetchKeys, Fetched, Guard, Health, Limits, Verifier, VerifyError,
@@ -24,8 +25,9 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tower_service::Service as _;
 
+use super::origin::{self, Origin};
 use super::table::{Case, Verdict, World};
-use crate::harness::{Reply, program};
+use crate::harness::{Gate, Reply, program, send};
 
 /// A way to ask.
 pub(super) trait Front: Send + Sync {
@@ -248,8 +250,64 @@ impl Front for Routed {
                 router.call(Request::from_parts(parts, Body::empty())).await.expect("a router does not fail");
             let (parts, body) = response.into_parts();
             let body = body.collect().await.expect("a body in memory").to_bytes();
-            answer_over_http(case, Reply { status: parts.status, headers: parts.headers, body })
+            answer_over_http(case, &Reply { status: parts.status, headers: parts.headers, body })
         })
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::AccessTokenClaims
+    }
+}
+
+/// `keywheel-gate`, a process, asked over HTTP: at `/verify`, or as the proxy before a service.
+pub(super) struct Gated {
+    gate: Gate,
+    path: &'static str,
+    _origin: Origin,
+}
+
+impl Gated {
+    /// As a proxy's forward authentication.
+    pub(super) async fn at_verify(world: &World) -> Self {
+        Self::start(world, "/verify", |_| "[forward_auth]\n".to_owned()).await
+    }
+
+    /// As a proxy itself, before a service that answers 200 to everybody.
+    pub(super) async fn before_a_service(world: &World) -> Self {
+        Self::start(world, "/", |service| format!("[proxy]\nupstream = \"http://{service}\"\n")).await
+    }
+
+    pub(super) fn log(&self) -> String {
+        self.gate.log()
+    }
+
+    async fn start(world: &World, path: &'static str, mode: impl Fn(SocketAddr) -> String) -> Self {
+        let origin = Origin::answering(origin::Reply::keys(world.keys.clone())).await;
+        let (issuer, audience) = (world.policy.issuer().expect("an issuer"), &world.policy.audiences()[0]);
+        let keys = origin.url();
+        let issuer = format!("[[issuer]]\nurl = \"{issuer}\"\naudience = \"{audience}\"\njwks_url = \"{keys}\"\n");
+        let gate = Gate::serve(&format!("{issuer}{}", mode(origin.address()))).await;
+        Self { gate, path, _origin: origin }
+    }
+
+    async fn ask(&self, case: &Case) -> Answer {
+        let (mut parts, ()) = request(case).expect("it takes only what a header can carry").into_parts();
+        parts.uri = format!("http://{}{}", self.gate.listen, self.path).parse().expect("a URL");
+        match send(Request::from_parts(parts, Full::default())).await {
+            Ok(reply) if reply.status == 431 => Answer::Status(431),
+            Ok(reply) => answer_over_http(case, &reply),
+            Err(error) => Answer::Failed(error),
+        }
+    }
+}
+
+impl Front for Gated {
+    fn takes(&self, case: &Case) -> bool {
+        request(case).is_some()
+    }
+
+    fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
+        Box::pin(self.ask(case))
     }
 
     fn reads(&self) -> Reads {
@@ -269,7 +327,7 @@ fn request(case: &Case) -> Option<Request<()>> {
 }
 
 /// What a guarded service answered. A refusal has a challenge (RFC 6750 §3), and nothing of the token in it.
-fn answer_over_http(case: &Case, reply: Reply) -> Answer {
+fn answer_over_http(case: &Case, reply: &Reply) -> Answer {
     let status = reply.status.as_u16();
     let challenge = reply.headers.get(header::WWW_AUTHENTICATE).map_or(&b""[..], |value| value.as_bytes());
     let said = [challenge, &reply.body].concat();

@@ -23,7 +23,7 @@ use std::time::Duration;
 use keywheel_verifier::{Guard, Limits};
 use tokio::task::JoinSet;
 
-use fronts::{Check, CommandLine, Front, Guarded, Reads, Routed, Verify, VerifyNow, fits, long_fresh, verifier};
+use fronts::{Check, CommandLine, Front, Gated, Guarded, Reads, Routed, Verify, VerifyNow, fits, long_fresh, verifier};
 use table::{Case, Verdict, World};
 use trap::Trap;
 
@@ -50,6 +50,15 @@ async fn guards_give_the_verdicts_of_the_tables() {
     tables.put_to(Guarded(guard.clone().optional())).await;
     tables.put_to(Routed::by_layer(&guard)).await;
     tables.put_to(Routed::by_extractor(guard)).await;
+}
+
+#[tokio::test]
+async fn the_gate_gives_the_verdicts_of_the_tables() {
+    let (tables, world) = (Tables::new().await, World::ours());
+    for gate in [Gated::at_verify(&world).await, Gated::before_a_service(&world).await].map(Arc::new) {
+        tables.put_to::<Gated>(Arc::clone(&gate)).await;
+        assert!(!gate.log().contains("panicked"), "{}", gate.log());
+    }
 }
 
 #[tokio::test]
@@ -93,8 +102,8 @@ impl Tables {
     }
 
     /// Asserts that the front gives the verdict of every case that it takes, and follows no URL in a token.
-    async fn put_to(&self, front: impl Front + 'static) {
-        let front = Arc::new(front);
+    async fn put_to<F: Front + 'static>(&self, front: impl Into<Arc<F>>) {
+        let front = front.into();
         let taken: Vec<usize> = (0..self.cases.len()).filter(|index| front.takes(&self.cases[*index])).collect();
         assert!(taken.len() > 2_000, "only {} cases were put to the front", taken.len());
 

@@ -78,6 +78,10 @@ impl Origin {
         format!("http://{}/jwks.json", self.address)
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(super) fn requests(&self) -> usize {
         *self.requests.borrow()
     }

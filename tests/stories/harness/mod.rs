@@ -3,6 +3,7 @@
 
 mod balancer;
 mod clients;
+mod gate;
 mod http;
 mod issuer;
 mod panel;
@@ -11,6 +12,7 @@ mod tokens;
 mod wait;
 
 pub(crate) use balancer::{Balancer, ServerError};
+pub(crate) use gate::Gate;
 pub(crate) use http::{Reply, get, post_form, send, send_raw, send_with_prior_knowledge};
 pub(crate) use issuer::{Exit, Issuer, Running, Settings, free_addresses, program};
 pub(crate) use panel::{Panel, Verdict};
