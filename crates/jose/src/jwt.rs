@@ -99,13 +99,12 @@ pub fn check_bound<C: DeserializeOwned>(
     now: Timestamp,
     holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
 ) -> Result<Verified<C>, Rejection> {
-    let parts = Parts::split(token, policy.max_token_bytes())?;
+    let parts = Parts::split_jwt(token, policy.max_token_bytes())?;
     let known = keys.known_header(parts.header);
     let jwt = match known {
         Some(known) => UnverifiedJwt { header: Arc::clone(&known.header), body: parts.decode_body()? },
         None => parts.read()?,
     };
-    jwt.refuse_empty_payload()?;
     check_header(&jwt.header, policy)?;
     match known {
         Some(known) => check_signature_by(&known.key, &jwt.body)?,
@@ -152,9 +151,7 @@ impl<'t> UnverifiedJwt<'t> {
     /// # Errors
     /// A [`Rejection`] about size, shape or header
     pub fn parse(token: &'t str, max_bytes: usize) -> Result<Self, Rejection> {
-        let jwt = Parts::split(token, max_bytes)?.read()?;
-        jwt.refuse_empty_payload()?;
-        Ok(jwt)
+        Parts::split_jwt(token, max_bytes)?.read()
     }
 
     /// The header.
@@ -204,8 +201,9 @@ impl<'t> UnverifiedJwt<'t> {
         Ok(())
     }
 
-    fn refuse_empty_payload(&self) -> Result<(), Rejection> {
-        if self.body.payload().is_empty() { Err(Rejection::EmptyPart { part: Part::Payload }) } else { Ok(()) }
+    /// The payload's octets.
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.body.payload()
     }
 }
 
@@ -293,6 +291,11 @@ impl VerifiedPayload {
         self.header.kid()
     }
 
+    /// The `typ` of the header.
+    pub fn typ(&self) -> Option<&str> {
+        self.header.typ()
+    }
+
     /// The algorithm it is signed with.
     pub fn algorithm(&self) -> Algorithm {
         self.header.algorithm()
@@ -307,6 +310,15 @@ impl<'t> Parts<'t> {
             return Err(Rejection::EmptyPart { part: Part::Signature });
         }
         Ok(Self { token, header, payload, signature })
+    }
+
+    /// The same for a JWT, which has claims.
+    fn split_jwt(token: &'t str, max_bytes: usize) -> Result<Self, Rejection> {
+        let parts = Self::split(token, max_bytes)?;
+        if parts.payload.is_empty() {
+            return Err(Rejection::EmptyPart { part: Part::Payload });
+        }
+        Ok(parts)
     }
 
     /// The header's octets, and the rest.
@@ -399,7 +411,6 @@ pub(crate) fn read_header(header: &Object<'_>) -> Result<Header, Rejection> {
         expected: "a string",
         found: "nothing",
     })?;
-    let algorithm = Algorithm::from_alg(alg).ok_or_else(|| Rejection::UnsupportedAlgorithm { found: shown(alg) })?;
     let kid = header_text(header, "kid")?;
     if kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
         return Err(Rejection::MalformedHeader {
@@ -409,6 +420,7 @@ pub(crate) fn read_header(header: &Object<'_>) -> Result<Header, Rejection> {
         });
     }
     let typ = header_text(header, "typ")?;
+    let algorithm = Algorithm::from_alg(alg).ok_or_else(|| Rejection::UnsupportedAlgorithm { found: shown(alg) })?;
     Ok(Header { algorithm, kid: kid.map(str::to_owned), typ: typ.map(str::to_owned) })
 }
 
@@ -434,13 +446,14 @@ pub(crate) fn is_media_type(found: &str, expected: &str) -> bool {
 fn check_header(header: &Header, policy: &Policy) -> Result<(), Rejection> {
     check_algorithm(header.algorithm, policy.algorithms())?;
     let typ = header.typ.as_deref();
-    let (accepted, expected) = match policy.token_type() {
+    let accepted = match policy.token_type() {
         // RFC 9068 §4: "The resource server MUST verify that the 'typ' header value is 'at+jwt' or
         // 'application/at+jwt' and reject tokens carrying any other value."
-        TokenType::AccessToken => (typ.is_some_and(|typ| is_media_type(typ, "at+jwt")), "at+jwt"),
-        TokenType::IdToken => (typ.is_none_or(|typ| is_media_type(typ, "JWT")), "JWT or none"),
-        TokenType::Any => (true, "any"),
+        TokenType::AccessToken => typ.is_some_and(|typ| is_media_type(typ, "at+jwt")),
+        TokenType::IdToken => typ.is_none_or(|typ| is_media_type(typ, "JWT")),
+        TokenType::Any => true,
     };
+    let expected = policy.token_type().expected_typ();
     if accepted { Ok(()) } else { Err(Rejection::WrongType { expected, found: typ.map_or("none".into(), shown) }) }
 }
 

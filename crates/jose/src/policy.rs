@@ -30,6 +30,17 @@ pub enum TokenType {
     Any,
 }
 
+impl TokenType {
+    /// The acceptable `typ`, for a message.
+    pub(crate) fn expected_typ(self) -> &'static str {
+        match self {
+            Self::AccessToken => "at+jwt",
+            Self::IdToken => "JWT or none",
+            Self::Any => "any",
+        }
+    }
+}
+
 /// Why a policy was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {

@@ -1,6 +1,7 @@
 //! What keys and tokens are accepted and refused, seen from outside the crate.
 
 mod dpop;
+mod explaining;
 mod hostile;
 mod keys;
 mod rejections;
