@@ -21,8 +21,18 @@
 //! and how those of each are, and `/metrics` counts.
 //!
 //! # What a proxy has to do
-//! 1. Send the original method, path and host in the headers of its dialect, overwriting what the client sent: see the
-//!    table in `original.rs`. For WebSockets with a cookie also `Upgrade`.
+//! 1. Tell about the original request where the gate looks for it, overwriting what the client sent. What is missing, there
+//!    twice or not as it should be is refused with 400, never guessed.
+//!
+//!    | `forward_auth.proxy` | asks at | method | path and query | host |
+//!    | --- | --- | --- | --- | --- |
+//!    | `nginx`, `haproxy`, `apache` | `/verify` | `X-Original-Method` | `X-Original-URI` | `X-Forwarded-Host` |
+//!    | `ingress-nginx` | `/verify` | `X-Original-Method` | `X-Original-URL`, a whole URL | that URL's |
+//!    | `traefik`, `caddy` | `/verify` | `X-Forwarded-Method` | `X-Forwarded-Uri` | `X-Forwarded-Host` |
+//!    | `envoy` | `/verify` and the path | its own | what follows `/verify` | `Host` |
+//!
+//!    The host may be left out where no route has `hosts` and no cookie is used. With a cookie, `Upgrade` has to come along
+//!    too: by it the gate tells a WebSocket from a page.
 //! 2. Copy every identity header of the 200 answer into the request for the service, so that the client's are overwritten;
 //!    an empty value may as well remove the header. Pass `WWW-Authenticate`, `Retry-After` and `DPoP-Nonce` of a refusal on.
 //! 3. Forward the path as it came. One that rewrites or decodes it after the gate was asked undoes what the gate checked.
@@ -32,6 +42,11 @@
 //! A service that takes another method from the query or the body (`_method=DELETE`), or serves one resource under several
 //! paths (`/admin` and `/admin.json`), needs rules that say so. Headers to the same end (`X-HTTP-Method-Override`,
 //! `X-Original-URL`, `X-Rewrite-URL`) are refused.
+//!
+//! # Configuration
+//! ```toml
+#![doc = include_str!("config/template.toml")]
+//! ```
 
 mod body;
 pub mod cli;

@@ -1,15 +1,8 @@
 //! Forward authentication: which request the proxy asks about, read from where that proxy puts it.
 //!
-//! | `forward_auth.proxy` | asked at | method | path and query | host |
-//! | --- | --- | --- | --- | --- |
-//! | `nginx`, `haproxy`, `apache` | `/verify` | `X-Original-Method` | `X-Original-URI` | `X-Forwarded-Host` |
-//! | `ingress-nginx` | `/verify` | `X-Original-Method` | `X-Original-URL`, a whole URL | that URL's |
-//! | `traefik`, `caddy` | `/verify` | `X-Forwarded-Method` | `X-Forwarded-Uri` | `X-Forwarded-Host` |
-//! | `envoy` | `/verify` and the path | its own | what follows `/verify` | `Host` |
-//!
-//! What is missing, there twice or not as it should be is refused with 400. Nothing is guessed: a path that is taken for `/`
-//! because nobody said which it is would be judged by the wrong rule. The other headers of these tables are refused as well
-//! where some service might follow them instead of the request line.
+//! Where that is stands in the table of the crate's documentation. What is missing, there twice or not as it should be is
+//! refused with 400. Nothing is guessed: a path that is taken for `/` because nobody said which it is would be judged by the
+//! wrong rule. Headers by which some services would answer another request than the one that is judged are refused too.
 
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::request::Parts;

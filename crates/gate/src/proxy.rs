@@ -105,7 +105,7 @@ impl Proxy {
             Err(answer) => return answer,
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(client) = websocket.filter(|_| names(&response.headers().clone(), UPGRADE, "websocket")) else {
+            let Some(client) = websocket.filter(|_| names(response.headers(), UPGRADE, "websocket")) else {
                 warn!("the upstream switched to a protocol that nobody asked for");
                 return reply::problem(StatusCode::BAD_GATEWAY, "the service behind the gate gave no usable answer");
             };
