@@ -15,7 +15,7 @@ use crate::keys::example;
 use crate::keys::material::{MaterialError, PrivateKey};
 use crate::keys::rotator::{RotationError, changes};
 use crate::keys::seal::SealError;
-use crate::storage::{By, ClientInsert, KeyChange, KeysApplied, Store, StoreError};
+use crate::storage::{By, ClientChange, ClientInsert, KeyChange, KeysApplied, Store, StoreError};
 
 /// Why an act was not done. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,9 @@ pub enum OpsError {
     /// No stored client has this id.
     #[error("there is no stored client {0}")]
     UnknownClient(String),
+    /// The client authenticates without a secret.
+    #[error("client {0} has no secret: it authenticates by other means, or is public")]
+    NoSecret(String),
     /// The client is declared.
     #[error("client {0} is declared in the configuration: change it there")]
     DeclaredClient(String),
@@ -244,10 +247,29 @@ pub async fn add_clients(store: &Store, config: &Config, clients: &[Client], by:
     }
 }
 
+/// Changes a stored client as `change` does, and names the members of its document that are different then.
+///
+/// # Errors
+/// [`OpsError::DeclaredClient`], [`OpsError::UnknownClient`]; inside, what `change` refused with.
+pub async fn change_client<E>(
+    store: &Store,
+    config: &Config,
+    id: &str,
+    change: impl FnOnce(&mut Client) -> Result<(), E>,
+    by: &By,
+) -> Result<Result<Vec<String>, E>, OpsError> {
+    refuse_declared(config, id)?;
+    match store.change_client(id, change, by).await? {
+        ClientChange::Done(changed) => Ok(Ok(changed)),
+        ClientChange::Refused(refusal) => Ok(Err(refusal)),
+        ClientChange::Unknown => Err(OpsError::UnknownClient(id.to_owned())),
+    }
+}
+
 /// Gives a client a new secret; the old one ends at once.
 ///
 /// # Errors
-/// [`OpsError::DeclaredClient`], [`OpsError::UnknownClient`], [`OpsError::NoEntropy`].
+/// [`OpsError::DeclaredClient`], [`OpsError::UnknownClient`], [`OpsError::NoSecret`], [`OpsError::NoEntropy`].
 pub async fn rotate_client_secret(
     store: &Store,
     config: &Config,
@@ -256,6 +278,11 @@ pub async fn rotate_client_secret(
     by: &By,
 ) -> Result<Zeroizing<String>, OpsError> {
     refuse_declared(config, id)?;
+    let stored = store.load_clients().await?.into_iter().find(|client| client.id == id);
+    let stored = stored.ok_or_else(|| OpsError::UnknownClient(id.to_owned()))?;
+    if stored.authentication.secret_sha256().is_none() {
+        return Err(OpsError::NoSecret(id.to_owned()));
+    }
     let secret = new_secret(entropy)?;
     if store.replace_client_secret(id, &secret_hash(&secret), by).await? {
         Ok(secret)

@@ -1,16 +1,20 @@
 //! `keywheel clients …`
 
+mod options;
+mod show;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use keywheel_jose::Algorithm;
-use serde_json::{Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
+use self::options::{Member, Options, unset};
+use self::show::{describe, document, source};
 use super::output::{Table, note, print, print_json};
 use super::{Failure, Session, read_input};
 use crate::admin::ops;
-use crate::clients::{self, Authentication, Client, ClientAuthMethod, SecretMethod, Source, parse_import};
+use crate::clients::{self, Authentication, Client, Finding, parse_import};
 use crate::storage::{Store, StoreError, WhenMissing};
 
 #[derive(Subcommand)]
@@ -31,6 +35,8 @@ pub(super) enum Clients {
         #[arg(long)]
         json: bool,
     },
+    /// Change what is known of a client; what is not named stays as it is
+    Set(Set),
     /// Give a client a new secret, and print it once; the old one ends at once
     RotateSecret {
         /// The client's id
@@ -61,24 +67,25 @@ pub(super) enum Clients {
 pub(super) struct Add {
     /// The client's id
     id: String,
-    /// What people call it
-    #[arg(long)]
-    name: Option<String>,
-    /// A scope it may ask for; repeat for more
-    #[arg(long = "scope", value_name = "SCOPE")]
-    scopes: Vec<String>,
-    /// A resource its tokens may be for (an absolute URI); repeat for more, the first is the default
-    #[arg(long = "audience", value_name = "URI")]
-    audiences: Vec<String>,
-    /// client_secret_basic or client_secret_post; without it both are accepted
-    #[arg(long, value_name = "METHOD")]
-    auth_method: Option<ClientAuthMethod>,
-    /// What signs its access tokens; without it the issuer's first algorithm
-    #[arg(long, value_name = "ALG")]
-    access_token_alg: Option<Algorithm>,
+    #[command(flatten)]
+    options: Options,
     /// Read the secret from this file (- is standard input) instead of generating one
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Set {
+    /// The client's id
+    id: String,
+    #[command(flatten)]
+    options: Options,
+    /// Take this away; repeat for more
+    #[arg(long, value_name = "MEMBER")]
+    unset: Vec<Member>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -111,12 +118,13 @@ impl Clients {
                 if json {
                     return Ok(print_json(&clients.iter().map(document).collect())?);
                 }
-                let mut table = Table::new(["ID", "NAME", "SCOPES", "AUDIENCES", "FROM"]);
+                let mut table = Table::new(["ID", "NAME", "GRANTS", "SCOPES", "AUDIENCES", "FROM"]);
                 for client in clients {
                     let name = client.name.unwrap_or_default();
                     table.row([
                         client.id,
                         name,
+                        client.grants.to_string(),
                         client.scopes.join(" "),
                         client.audiences.join(" "),
                         source(client.source).to_owned(),
@@ -138,6 +146,7 @@ impl Clients {
                 Ok(print(&describe(&client))?)
             }
             Self::Add(add) => add.run(session, opened()?).await,
+            Self::Set(set) => set.run(session, opened()?).await,
             Self::RotateSecret { id, json } => {
                 let secret =
                     ops::rotate_client_secret(opened()?, config, &id, edges.entropy.as_ref(), &session.by()).await?;
@@ -158,40 +167,95 @@ impl Clients {
 impl Add {
     async fn run(self, session: &Session, store: &Store) -> Result<(), Failure> {
         let refused = |error: clients::InvalidClient| Failure::usage(error.to_string());
-        let given = self.secret_file.as_deref().map(read_input).transpose()?;
-        let secret = match &given {
-            Some(bytes) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| Failure::usage("the secret is not text"))?;
-                Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-            None => {
-                ops::new_secret(session.edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()))?
-            }
+        let id = clients::parse_id(&self.id).map_err(refused)?;
+        let grants = self.options.first_grants();
+        let mut secret = None;
+        let mut make_secret = || {
+            let made = new_or_given_secret(session, self.secret_file.as_deref())?;
+            let sha256 = clients::hash_new_secret(&made).map_err(refused)?;
+            secret = Some(made);
+            Ok(sha256)
         };
-        let algorithms = &session.config.keys.algorithms;
-        let method = self.auth_method.map(|method| match method {
-            ClientAuthMethod::ClientSecretPost => SecretMethod::Post,
-            _ => SecretMethod::Basic,
-        });
-        let sha256 = clients::hash_new_secret(&secret).map_err(refused)?;
-        let client = Client {
-            name: self.name,
-            scopes: distinct(&self.scopes, clients::parse_scope).map_err(refused)?,
-            audiences: distinct(&self.audiences, clients::parse_audience).map_err(refused)?,
-            access_token_alg: self
-                .access_token_alg
-                .map(|alg| clients::parse_token_alg(alg.as_str(), algorithms))
-                .transpose()
-                .map_err(refused)?,
-            ..Client::new(clients::parse_id(&self.id).map_err(refused)?, Authentication::Secret { sha256, method })
+        let authentication = match self.options.authentication(&mut make_secret)? {
+            Some(authentication) => authentication,
+            None => Authentication::Secret { sha256: make_secret()?, method: None },
         };
-        ops::add_clients(store, &session.config, &[client], &session.by()).await?;
-        if given.is_some() {
-            note(format_args!("client {} is added, with the secret from the file", self.id));
-            return if self.json { Ok(print_json(&json!({ "client_id": self.id }))?) } else { Ok(()) };
+        if self.secret_file.is_some() && secret.is_none() {
+            return Err(Failure::usage("--secret-file: a client that authenticates without a secret has none"));
         }
-        tell_secret(&self.id, &secret, self.json)
+        let scopes = clients::default_scopes(&grants);
+        let mut client = Client { grants, scopes, ..Client::new(id, authentication) };
+        self.options.apply(&mut client, &session.config.keys.algorithms).map_err(refused)?;
+        review(&client)?;
+        ops::add_clients(store, &session.config, &[client], &session.by()).await?;
+        match secret {
+            Some(secret) if self.secret_file.is_none() => tell_secret(&self.id, &secret, self.json),
+            with_or_without => {
+                let end = with_or_without.map_or("", |_| ", with the secret from the file");
+                note(format_args!("client {} is added{end}", self.id));
+                if self.json { Ok(print_json(&json!({ "client_id": self.id }))?) } else { Ok(()) }
+            }
+        }
     }
+}
+
+impl Set {
+    async fn run(self, session: &Session, store: &Store) -> Result<(), Failure> {
+        let mut secret = None;
+        let change = |client: &mut Client| {
+            let kept = client.authentication.secret_sha256().copied();
+            let authentication = self.options.authentication(|| match kept {
+                Some(sha256) => Ok(sha256),
+                None => {
+                    let made = new_or_given_secret(session, None)?;
+                    let sha256 = clients::hash_secret(made.as_bytes());
+                    secret = Some(made);
+                    Ok(sha256)
+                }
+            })?;
+            if let Some(authentication) = authentication {
+                client.authentication = authentication;
+            }
+            unset(client, &self.unset);
+            let applied = self.options.apply(client, &session.config.keys.algorithms);
+            applied.map_err(|error| Failure::usage(error.to_string()))?;
+            review(client)
+        };
+        let changed = ops::change_client(store, &session.config, &self.id, change, &session.by()).await??;
+        if changed.is_empty() {
+            note(format_args!("client {} was like that already", self.id));
+        } else {
+            note(format_args!("client {} is changed: {}", self.id, changed.join(", ")));
+        }
+        match secret {
+            Some(secret) => tell_secret(&self.id, &secret, self.json),
+            None if self.json => Ok(print_json(&json!({ "client_id": self.id, "changed": changed }))?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Refuses a client whose metadata do not go together, and says what of them does nothing.
+fn review(client: &Client) -> Result<(), Failure> {
+    let review = client.review();
+    let line = |finding: &Finding| format!("{}: {}", finding.member, finding.message);
+    if !review.problems.is_empty() {
+        let lines: Vec<String> = review.problems.iter().map(line).collect();
+        return Err(Failure::usage(lines.join("\n")));
+    }
+    for warning in &review.warnings {
+        note(format_args!("warning: {}", line(warning)));
+    }
+    Ok(())
+}
+
+fn new_or_given_secret(session: &Session, file: Option<&std::path::Path>) -> Result<Zeroizing<String>, Failure> {
+    let Some(file) = file else {
+        return ops::new_secret(session.edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()));
+    };
+    let bytes = read_input(file)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Failure::usage("the secret is not text"))?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 async fn import(
@@ -229,47 +293,6 @@ async fn all(session: &Session, store: Option<&Store>) -> Result<Vec<Client>, Fa
     Ok(clients)
 }
 
-/// RFC 7591 §2 metadata with our extensions; never a secret.
-fn document(client: &Client) -> Value {
-    json!({
-        "client_id": client.id,
-        "client_name": client.name,
-        "grant_types": ["client_credentials"],
-        "scope": client.scopes.join(" "),
-        "audiences": client.audiences,
-        "token_endpoint_auth_method": client.auth_method().map(ClientAuthMethod::as_str),
-        "access_token_alg": client.access_token_alg.map(|alg| alg.as_str()),
-        "created_at": client.created_at,
-        "source": source(client.source),
-    })
-}
-
-fn describe(client: &Client) -> String {
-    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let lines = [
-        ("id", client.id.clone()),
-        ("name", or_dash(client.name.clone().unwrap_or_default())),
-        ("grants", "client_credentials".to_owned()),
-        ("scopes", or_dash(client.scopes.join(" "))),
-        ("audiences", or_dash(client.audiences.join(" "))),
-        (
-            "authenticates by",
-            client.auth_method().map_or("client_secret_basic or client_secret_post", |it| it.as_str()).to_owned(),
-        ),
-        ("tokens signed with", client.access_token_alg.map_or("the issuer's default".to_owned(), |it| it.to_string())),
-        ("added", client.created_at.map_or("-".to_owned(), |at| at.to_string())),
-        ("from", source(client.source).to_owned()),
-    ];
-    lines.iter().map(|(name, value)| format!("{name:<18}  {value}\n")).collect()
-}
-
-fn source(source: Source) -> &'static str {
-    match source {
-        Source::Declared => "configuration",
-        Source::Stored => "database",
-    }
-}
-
 /// The only time the secret is seen.
 fn tell_secret(id: &str, secret: &str, json: bool) -> Result<(), Failure> {
     if json {
@@ -277,18 +300,4 @@ fn tell_secret(id: &str, secret: &str, json: bool) -> Result<(), Failure> {
     }
     note("the secret is shown this once and stored only as a hash:");
     Ok(print(&format!("client_id      {id}\nclient_secret  {secret}\n"))?)
-}
-
-fn distinct(
-    texts: &[String],
-    parse: impl Fn(&str) -> Result<String, clients::InvalidClient>,
-) -> Result<Vec<String>, clients::InvalidClient> {
-    let mut parsed = Vec::new();
-    for text in texts {
-        let text = parse(text)?;
-        if !parsed.contains(&text) {
-            parsed.push(text);
-        }
-    }
-    Ok(parsed)
 }

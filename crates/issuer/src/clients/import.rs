@@ -579,11 +579,24 @@ mod tests {
     use super::*;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    /// The key of RFC 8037 appendix A.2.
+    const KEY: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
     const ALGORITHMS: [Algorithm; 2] = [Algorithm::ES256, Algorithm::RS256];
 
     fn import(file: &Value, ignore_unsupported: bool) -> Result<Imported, Vec<String>> {
         parse_import(file.to_string().as_bytes(), ignore_unsupported, &ALGORITHMS)
             .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    fn by_secret(method: Option<SecretMethod>) -> Authentication {
+        Authentication::Secret { sha256: hash_secret(SECRET.as_bytes()), method }
+    }
+
+    /// The one client of a file, and what was said of it.
+    fn one(client: Value) -> (Client, Vec<String>) {
+        let mut imported = import(&json!([client]), false).expect("all of it is supported");
+        let warnings = imported.warnings.iter().map(ToString::to_string).collect();
+        (imported.clients.remove(0), warnings)
     }
 
     fn refusals(file: &Value) -> Vec<String> {
@@ -607,15 +620,16 @@ mod tests {
         assert_eq!(
             imported.clients,
             [Client {
-                id: "billing".to_owned(),
                 name: Some("Billing".to_owned()),
-                secret_sha256: hash_secret(SECRET.as_bytes()),
                 scopes: vec!["invoices:read".to_owned(), "invoices:write".to_owned()],
                 audiences: vec!["https://api.example.com".to_owned()],
-                auth_method: Some(ClientAuthMethod::ClientSecretPost),
                 access_token_alg: Some(Algorithm::RS256),
-                created_at: None,
-                source: Source::Stored,
+                about: About {
+                    client_uri: Some(WebUri::parse("https://billing.example.com").expect("a URI")),
+                    contacts: vec!["ops@example.com".to_owned()],
+                    ..About::default()
+                },
+                ..Client::new("billing", by_secret(Some(SecretMethod::Post)))
             }]
         );
     }
@@ -627,29 +641,156 @@ mod tests {
         let imported = import(&file, false).expect("enough for client_credentials");
 
         assert_eq!(imported.clients.len(), 1);
-        assert_eq!(imported.clients[0].auth_method, None);
+        assert_eq!(imported.clients[0], Client::new("a", by_secret(None)));
+    }
+
+    #[test]
+    fn an_app_is_read_with_all_that_openid_connect_registers() {
+        let (client, warnings) = one(json!({
+            "client_id": "app", "client_secret": SECRET, "client_name": "App", "application_type": "web",
+            "redirect_uris": ["https://app.example.com/callback"], "response_types": ["code"],
+            "grant_types": ["authorization_code", "refresh_token"], "scope": "openid profile offline_access",
+            "post_logout_redirect_uris": ["https://app.example.com/"], "subject_type": "public",
+            "token_endpoint_auth_method": "client_secret_basic", "id_token_signed_response_alg": "RS256",
+            "default_max_age": 3600, "require_auth_time": true, "default_acr_values": ["1"],
+            "initiate_login_uri": "https://app.example.com/login",
+            "backchannel_logout_uri": "https://app.example.com/backchannel",
+            "backchannel_logout_session_required": true,
+            "frontchannel_logout_uri": "https://app.example.com/frontchannel",
+            "frontchannel_logout_session_required": true,
+            "logo_uri": "https://app.example.com/logo.png", "policy_uri": "https://app.example.com/policy",
+            "tos_uri": "https://app.example.com/tos", "software_id": "4NRB1", "software_version": "2",
+        }));
+
+        assert_eq!(warnings, [""; 0]);
+        let uri = |text| Some(WebUri::parse(text).expect("a URI"));
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            client,
+            Client {
+                name: Some("App".to_owned()),
+                application_type: Some(crate::clients::ApplicationType::Web),
+                redirect_uris: vec![RedirectUri::parse("https://app.example.com/callback").expect("a URI")],
+                post_logout_redirect_uris: vec![
+                    PostLogoutRedirectUri::parse("https://app.example.com/").expect("a URI")
+                ],
+                grants: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
+                scopes: words(&["openid", "profile", "offline_access"]),
+                id_token_signed_response_alg: Some(Algorithm::RS256),
+                default_max_age: Some(Duration::from_secs(3600)),
+                require_auth_time: true,
+                default_acr_values: words(&["1"]),
+                initiate_login_uri: uri("https://app.example.com/login"),
+                backchannel_logout_uri: uri("https://app.example.com/backchannel"),
+                backchannel_logout_session_required: true,
+                frontchannel_logout_uri: uri("https://app.example.com/frontchannel"),
+                frontchannel_logout_session_required: true,
+                about: About {
+                    logo_uri: uri("https://app.example.com/logo.png"),
+                    policy_uri: uri("https://app.example.com/policy"),
+                    tos_uri: uri("https://app.example.com/tos"),
+                    software_id: Some("4NRB1".to_owned()),
+                    software_version: Some("2".to_owned()),
+                    ..About::default()
+                },
+                ..Client::new("app", by_secret(Some(SecretMethod::Basic)))
+            }
+        );
+    }
+
+    #[test]
+    fn a_client_with_a_redirect_uri_and_no_grants_is_one_of_authorization_code() {
+        let (client, _) =
+            one(json!({ "client_id": "a", "client_secret": SECRET, "redirect_uris": ["https://a.example.com/"] }));
+
+        assert_eq!(client.grants, [GrantType::AuthorizationCode].into());
+        assert!(client.may("openid") && client.may("email") && !client.may("offline_access"), "{:?}", client.scopes);
+    }
+
+    #[test]
+    fn a_client_without_a_secret_is_public_or_has_keys() {
+        let app = |method: &str, more: Value| {
+            let mut app = json!({
+                "client_id": "app", "redirect_uris": ["https://app.example.com/"], "token_endpoint_auth_method": method,
+            });
+            app.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            json!([app])
+        };
+        let at = json!({ "jwks_uri": "https://app.example.com/jwks", "token_endpoint_auth_signing_alg": "ES256" });
+        let inline = json!({ "jwks": { "keys": [KEY.parse::<Value>().expect("JSON")] } });
+        let read = |file: &Value| import(file, false).expect("a good client").clients[0].authentication.clone();
+
+        assert_eq!(read(&app("none", json!({}))), Authentication::None);
+        let keys = ClientKeys::At(WebUri::parse("https://app.example.com/jwks").expect("a URI"));
+        let alg = Some(Algorithm::ES256);
+        assert_eq!(read(&app("private_key_jwt", at)), Authentication::PrivateKeyJwt { keys, alg });
+        let keys = ClientKeys::Inline(Jwks::parse(KEY.as_bytes()).expect("a key"));
+        assert_eq!(read(&app("private_key_jwt", inline)), Authentication::PrivateKeyJwt { keys, alg: None });
+        for (more, why) in [
+            (json!({}), "jwks: missing"),
+            (json!({ "jwks": { "keys": [] }}), "jwks: not the public keys of a client: no key"),
+            (
+                json!({ "jwks_uri": "http://app.example.com/jwks" }),
+                "jwks_uri: \"http://app.example.com/jwks\" must be https",
+            ),
+            (
+                json!({ "jwks_uri": "https://a/", "jwks": KEY.parse::<Value>().expect("JSON") }),
+                "jwks: cannot be there together",
+            ),
+            (
+                json!({ "jwks_uri": "https://a/", "token_endpoint_auth_signing_alg": "HS256" }),
+                "token_endpoint_auth_signing_alg: \"HS256\" is not",
+            ),
+        ] {
+            let refusals = refusals(&app("private_key_jwt", more));
+
+            assert_eq!(refusals.len(), 1, "{refusals:?}");
+            assert!(refusals[0].starts_with(&format!("client 1 (app): {why}")), "{why}: {refusals:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_used_is_left_out_with_a_warning() {
+        let (client, warnings) = one(json!({
+            "client_id": "app", "client_secret": SECRET, "redirect_uris": ["https://app.example.com/"],
+            "token_endpoint_auth_method": "none", "jwks_uri": "https://app.example.com/jwks",
+            "logo_uri": "http://app.example.com/logo.png", "request_uris": ["https://app.example.com/request"],
+            "urn:example:flavour": "vanilla", "client_name#fr": "Appli", "id_token_encrypted_response_alg": null,
+        }));
+
+        assert_eq!(client.authentication, Authentication::None);
+        assert_eq!(client.about.logo_uri, None);
+        let starts = [
+            "client 1 (app): jwks_uri: not kept",
+            "client 1 (app): client_secret: not kept",
+            "client 1 (app): logo_uri: not kept",
+            "client 1 (app): request_uris: has no effect",
+            "client 1 (app): urn:example:flavour: nothing of this version",
+        ];
+        for start in starts {
+            assert!(warnings.iter().any(|warning| warning.starts_with(start)), "{start} in {warnings:#?}");
+        }
+        assert_eq!(warnings.len(), starts.len(), "{warnings:#?}");
     }
 
     #[test]
     fn what_this_version_does_not_support_is_refused_by_name() {
         let everything = json!([{
-            "client_id": "web", "client_secret": SECRET, "grant_types": ["client_credentials", "authorization_code"],
-            "response_types": ["code"], "redirect_uris": ["https://web.example.com/cb"], "jwks": { "keys": [] },
-            "jwks_uri": "https://web.example.com/jwks", "id_token_signed_response_alg": "RS256",
-            "backchannel_logout_uri": "https://web.example.com/out", "client_secret_expires_at": 1_900_000_000,
+            "client_id": "web", "client_secret": SECRET, "redirect_uris": ["https://web.example.com/cb"],
+            "grant_types": ["authorization_code", "implicit"], "response_types": ["code", "id_token"],
+            "subject_type": "pairwise", "id_token_signed_response_alg": "HS256",
+            "userinfo_signed_response_alg": "RS256", "client_secret_expires_at": 1_900_000_000,
             "require_pushed_authorization_requests": true, "audience": "x",
         }]);
 
         let refusals = refusals(&everything);
 
         for member in [
-            "redirect_uris",
-            "response_types",
-            "grant_types: \"authorization_code\"",
-            "jwks",
-            "jwks_uri",
+            "response_types: \"id_token\"",
+            "grant_types: \"implicit\"",
+            "subject_type",
             "id_token_signed_response_alg",
-            "backchannel_logout_uri",
+            "userinfo_signed_response_alg",
             "client_secret_expires_at",
             "require_pushed_authorization_requests",
         ] {
@@ -657,29 +798,28 @@ mod tests {
             assert!(refusals.iter().any(|refusal| refusal.starts_with(&start)), "{member} in {refusals:#?}");
         }
         assert!(refusals.iter().any(|refusal| refusal.ends_with("did you mean audiences?")), "{refusals:#?}");
-        assert_eq!(refusals.len(), 10, "{refusals:#?}");
+        assert_eq!(refusals.len(), 8, "{refusals:#?}");
     }
 
     #[test]
     fn what_is_not_supported_can_be_left_out_with_a_warning() {
         let file = json!([{
-            "client_id": "web", "client_secret": SECRET, "grant_types": ["client_credentials", "refresh_token"],
-            "jwks_uri": "https://web.example.com/jwks",
+            "client_id": "web", "client_secret": SECRET, "grant_types": ["client_credentials", "password"],
+            "require_signed_request_object": true,
         }]);
 
         let imported = import(&file, true).expect("the rest is well");
 
         assert_eq!(imported.clients.len(), 1);
         let members: Vec<_> = imported.warnings.iter().filter_map(|warning| warning.member.as_deref()).collect();
-        assert_eq!(members, ["grant_types", "jwks_uri"]);
+        assert_eq!(members, ["grant_types", "require_signed_request_object"]);
     }
 
     #[test]
     fn a_client_without_a_way_to_work_here_is_left_out_whole() {
         let file = json!([
-            { "client_id": "spa", "token_endpoint_auth_method": "none" },
-            { "client_id": "web", "client_secret": SECRET, "redirect_uris": ["https://web.example.com/cb"] },
-            { "client_id": "jwt", "token_endpoint_auth_method": "private_key_jwt" },
+            { "client_id": "spa", "token_endpoint_auth_method": "none", "grant_types": ["implicit"] },
+            { "client_id": "tls", "token_endpoint_auth_method": "tls_client_auth", "jwks_uri": "https://a/" },
             { "client_id": "nil", "client_secret": SECRET, "grant_types": [] },
             { "client_id": "job", "client_secret": SECRET },
         ]);
@@ -688,7 +828,7 @@ mod tests {
 
         let kept: Vec<_> = imported.clients.iter().map(|client| client.id.as_str()).collect();
         assert_eq!(kept, ["job"]);
-        for left_out in ["spa", "web", "jwt", "nil"] {
+        for left_out in ["spa", "tls", "nil"] {
             assert!(
                 imported.warnings.iter().any(|warning| warning.id.as_deref() == Some(left_out)
                     && warning.message.contains("the whole client is left out")),
@@ -696,6 +836,20 @@ mod tests {
             );
         }
         assert_eq!(refusals(&file).len(), imported.warnings.len());
+    }
+
+    #[test]
+    fn metadata_that_do_not_go_together_are_refused() {
+        let file = json!([
+            { "client_id": "a", "client_secret": SECRET, "grant_types": ["authorization_code"] },
+            { "client_id": "b", "token_endpoint_auth_method": "none", "grant_types": ["client_credentials"] },
+        ]);
+
+        let refusals = refusals(&file);
+
+        assert_eq!(refusals.len(), 2, "{refusals:?}");
+        assert!(refusals[0].starts_with("client 1 (a): redirect_uris: missing"), "{refusals:?}");
+        assert!(refusals[1].starts_with("client 2 (b): grant_types: client_credentials needs"), "{refusals:?}");
     }
 
     #[test]
@@ -707,7 +861,7 @@ mod tests {
             { "client_id": "bare" },
             { "client_id": "types", "client_secret": 7, "scope": ["a"], "audiences": "https://x", "client_name": {} },
             { "client_id": "lists", "client_secret": SECRET, "scope": "a a \"", "audiences": ["x"],
-              "access_token_alg": "PS256" },
+              "access_token_alg": "PS256", "redirect_uris": ["/cb"], "default_max_age": -1, "first_party": "yes" },
         ]);
 
         let told = import(&file, true).expect_err("all of these are wrong");
@@ -721,10 +875,13 @@ mod tests {
             "client 5 (types): client_name: expected a string, found an object",
             "client 5 (types): scope: expected a string, found an array",
             "client 5 (types): audiences: expected an array of strings, found a string",
+            "client 6 (lists): redirect_uris: \"/cb\" is not an absolute URI",
             "client 6 (lists): scope: \"a\" is listed twice",
             "client 6 (lists): scope: \"\\\"\" is not a scope",
             "client 6 (lists): audiences: \"x\" is not an absolute URI",
             "client 6 (lists): access_token_alg: \"PS256\" is not one",
+            "client 6 (lists): first_party: expected true or false, found a string",
+            "client 6 (lists): default_max_age: expected seconds, 0 to",
         ];
         assert_eq!(told.len(), starts.len(), "{told:#?}");
         for (told, start) in told.iter().zip(starts) {

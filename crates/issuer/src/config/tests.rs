@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::clients::{ClientAuthMethod, Source, hash_secret};
+use crate::clients::{Authentication, ClientKeys, GrantType, SecretMethod, Source, hash_secret};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -50,6 +50,10 @@ fn load(configuration: &str) -> Loaded {
 
 fn problems(configuration: &str) -> Vec<String> {
     Files::new(configuration).problems(&[])
+}
+
+fn by_secret(method: Option<SecretMethod>) -> Authentication {
+    Authentication::Secret { sha256: hash_secret(SECRET.as_bytes()), method }
 }
 
 #[track_caller]
@@ -146,25 +150,21 @@ roles = ["admin"]
 
     let loaded = files.load(&[]).expect("the reference's own example");
 
-    assert_eq!(
-        messages(&loaded),
-        ["tokens.refresh_ttl", "tokens.session_ttl", "tokens.code_ttl", "client[0].first_party", "user"]
-            .map(|setting| format!("{setting} has no effect in this version"))
-    );
+    assert_eq!(messages(&loaded), [""; 0]);
     assert_eq!(
         loaded.config.clients,
         [Client {
-            id: "billing".to_owned(),
-            name: None,
-            secret_sha256: hash_secret(SECRET.as_bytes()),
             scopes: vec!["invoices:read".to_owned()],
             audiences: vec!["https://api.example.com".to_owned()],
-            auth_method: Some(ClientAuthMethod::ClientSecretBasic),
             access_token_alg: Some(Algorithm::ES256),
-            created_at: None,
+            first_party: true,
             source: Source::Declared,
+            ..Client::new("billing", by_secret(Some(SecretMethod::Basic)))
         }]
     );
+    let [alice] = &loaded.config.users[..] else { panic!("one user, not {:?}", loaded.config.users) };
+    assert_eq!((alice.username.as_str(), alice.email.as_deref()), ("alice", Some("alice@example.com")));
+    assert_eq!(alice.roles, ["admin"]);
 }
 
 #[test]
@@ -338,7 +338,8 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.server.max_connections, 9);
     assert_eq!(config.server.metrics_listen, None);
     assert_eq!((config.clients[0].id.as_str(), &config.clients[0].scopes[..]), ("billing", &["a".to_owned()][..]));
-    assert_eq!(messages(&loaded).len(), 2, "{:?}", loaded.warnings);
+    assert!(config.outgoing.allow_private);
+    assert_eq!(messages(&loaded), ["server.trusted_proxies has no effect in this version"]);
 }
 
 #[test]
@@ -377,7 +378,7 @@ fn whole_tables_can_be_set_by_the_environment() {
 
     let loaded = Files::empty().load(&[("KEYWHEEL_CLIENT", &client)]).expect("a good client");
 
-    assert_eq!(loaded.config.clients[0].secret_sha256, hash_secret(SECRET.as_bytes()));
+    assert_eq!(loaded.config.clients[0].authentication, by_secret(None));
 }
 
 #[test]
@@ -517,22 +518,302 @@ fn a_client_that_this_version_cannot_serve_is_refused_by_name() {
     let client = format!("[[client]]\nid = \"a\"\nsecret = \"{SECRET}\"\n");
 
     let problems = problems(&format!(
-        "{client}grants = [\"refresh_token\", \"client_credential\"]\nscopes = [\"a b\", \"a\", \"a\"]\naudiences = \
-         [\"x\"]\ntoken_endpoint_auth_method = \"none\"\naccess_token_alg = \"PS256\"\n{client}grants = []\n"
+        "{client}grants = [\"device_code\", \"client_credential\"]\nscopes = [\"a b\", \"a\", \"a\"]\naudiences = \
+         [\"x\"]\ntoken_endpoint_auth_method = \"tls_client_auth\"\naccess_token_alg = \"PS256\"\n{client}grants = []\n"
     ));
 
     assert_starts(
         &problems,
         &[
-            "keywheel.toml:4:11: client[0].grants: \"refresh_token\" is not supported by this version",
-            "keywheel.toml:4:28: client[0].grants: \"client_credential\" is not a grant; did you mean client_credentials?",
+            "keywheel.toml:4:11: client[0].grants: \"device_code\" is not supported by this version",
+            "keywheel.toml:4:26: client[0].grants: \"client_credential\" is not a grant; did you mean client_credentials?",
             "keywheel.toml:5:11: client[0].scopes: \"a b\" is not a scope",
             "keywheel.toml:5:23: client[0].scopes: \"a\" is listed twice",
             "keywheel.toml:6:14: client[0].audiences: \"x\" is not an absolute URI",
-            "keywheel.toml:7:1: client[0].token_endpoint_auth_method: \"none\" is not supported by this version",
+            "keywheel.toml:7:1: client[0].token_endpoint_auth_method: \"tls_client_auth\" is not supported",
             "keywheel.toml:8:1: client[0].access_token_alg: \"PS256\" is not one of the algorithms",
-            "keywheel.toml:10:1: client: \"a\" is the id of another client",
-            "keywheel.toml:12:1: client[1].grants: client_credentials is needed",
+            "keywheel.toml:12:1: client[1].grants: client_credentials or another grant is needed",
+        ],
+    );
+}
+
+#[test]
+fn an_app_is_declared_with_all_that_openid_connect_registers() {
+    let loaded = load(&format!(
+        r#"
+        [[client]]
+        id = "app"
+        name = "App"
+        secret = "{SECRET}"
+        grants = ["authorization_code", "refresh_token"]
+        redirect_uris = ["https://app.example.com/callback", "http://localhost:3000/callback"]
+        post_logout_redirect_uris = ["https://app.example.com/"]
+        application_type = "web"
+        require_pkce = true
+        roles = ["admin"]
+        first_party = true
+        session_api = true
+        allowed_origins = ["https://app.example.com"]
+        id_token_signed_response_alg = "ES256"
+        access_ttl = "5m"
+        refresh_ttl = "7d"
+        default_max_age = "1h"
+        require_auth_time = true
+        backchannel_logout_uri = "https://app.example.com/backchannel"
+        frontchannel_logout_uri = "https://app.example.com/frontchannel"
+        frontchannel_logout_session_required = true
+        logo_uri = "https://app.example.com/logo.png"
+        contacts = ["ops@example.com"]
+        "#
+    ));
+
+    assert_eq!(loaded.warnings, []);
+    let app = &loaded.config.clients[0];
+    assert!(app.redirect_uri("https://app.example.com/callback").is_some());
+    assert!(app.redirect_uri("https://app.example.com/other").is_none());
+    assert!(app.uses(GrantType::RefreshToken) && app.may("openid") && app.may("offline_access"));
+    assert_eq!(app.visible_roles(&["admin".to_owned(), "secret".to_owned()]), ["admin"]);
+    assert!(app.allows_origin("https://app.example.com") && !app.allows_origin("https://evil.example"));
+    assert_eq!(app.id_token_alg(&loaded.config.keys.algorithms), Algorithm::ES256);
+    assert_eq!(loaded.config.tokens.access_ttl_of(app), Duration::from_secs(300));
+    assert_eq!(loaded.config.tokens.refresh_ttl_of(app), Duration::from_secs(7 * 86_400));
+    assert_eq!(app.default_max_age, Some(Duration::from_secs(3600)));
+    assert_eq!(app.about.contacts, ["ops@example.com"]);
+}
+
+#[test]
+fn a_client_without_a_secret_is_public_or_has_keys() {
+    let client = |settings: &str| {
+        load(&format!("[[client]]\nid = \"app\"\nredirect_uris = [\"https://a.example/\"]\n{settings}"))
+            .config
+            .clients
+            .remove(0)
+            .authentication
+    };
+    let key = r#"kty = "OKP", crv = "Ed25519", x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
+
+    assert_eq!(client(""), Authentication::None);
+    assert_eq!(client("token_endpoint_auth_method = \"none\""), Authentication::None);
+    let at = client("jwks_uri = \"https://a.example/jwks\"\ntoken_endpoint_auth_signing_alg = \"RS256\"");
+    assert!(
+        matches!(at, Authentication::PrivateKeyJwt { keys: ClientKeys::At(_), alg: Some(Algorithm::RS256) }),
+        "{at:?}"
+    );
+    let inline = client(&format!("jwks = {{ keys = [{{ {key} }}] }}"));
+    assert!(
+        matches!(&inline, Authentication::PrivateKeyJwt { keys: ClientKeys::Inline(jwks), alg: None }
+            if jwks.keys().len() == 1),
+        "{inline:?}"
+    );
+}
+
+#[test]
+fn settings_of_a_client_that_do_not_go_together_are_refused() {
+    let secret = format!("secret = \"{SECRET}\"");
+    let code = "grants = [\"authorization_code\"]\nredirect_uris = [\"https://a.example/\"]";
+    for (settings, start) in [
+        ("", "client[0].secret: missing"),
+        (
+            "grants = [\"client_credentials\"]\ntoken_endpoint_auth_method = \"none\"",
+            "client[0].grants: client_credentials needs",
+        ),
+        (&format!("{secret}\ngrants = [\"authorization_code\"]"), "client[0].redirect_uris: missing"),
+        (&format!("{secret}\ngrants = [\"refresh_token\"]"), "client[0].grants: refresh_token needs"),
+        (&format!("{secret}\n{code}\nsession_api = true"), "client[0].session_api: needs first_party"),
+        (
+            &format!("{secret}\n{code}\ntoken_endpoint_auth_method = \"none\""),
+            "client[0].secret: a client that authenticates by none",
+        ),
+        (&format!("{secret}\n{code}\njwks_uri = \"https://a.example/jwks\""), "client[0].jwks_uri: has no effect"),
+        (&format!("{code}\ntoken_endpoint_auth_method = \"private_key_jwt\""), "client[0].jwks: missing"),
+        (
+            &format!("{code}\njwks_uri = \"https://a.example/jwks\"\njwks_file = \"x\""),
+            "client[0].jwks_uri: cannot be set together",
+        ),
+        (&format!("{code}\njwks_file = \"/nowhere/jwks\""), "client[0].jwks_file: cannot read /nowhere/jwks"),
+        (&format!("{code}\njwks = {{ keys = [] }}"), "client[0].jwks: not the public keys"),
+        (&format!("{code}\nredirect = 1"), "client[0].redirect: no such setting"),
+        ("redirect_uris = [\"http://a.example/\"]", "client[0].redirect_uris: \"http://a.example/\" must be https"),
+        (
+            &format!("{code}\nfrontchannel_logout_uri = \"https://b.example/\""),
+            "client[0].frontchannel_logout_uri: https://b.example",
+        ),
+        (
+            &format!("{code}\nbackchannel_logout_uri = \"http://a.example/\""),
+            "client[0].backchannel_logout_uri: \"http://a.example/\" must",
+        ),
+        (&format!("{code}\nallowed_origins = [\"*\"]"), "client[0].allowed_origins: \"*\" is not an origin"),
+        (&format!("{code}\naccess_ttl = \"11m\""), "client[0].access_ttl: 11m is out of range: from 1s to 10m"),
+    ] {
+        let problems = problems(&format!("[[client]]\nid = \"a\"\n{settings}\n"));
+
+        assert_eq!(problems.len(), 1, "{settings}: {problems:#?}");
+        assert!(problems[0].contains(&format!(": {start}")), "{settings}: {problems:#?}");
+    }
+}
+
+#[test]
+fn settings_of_a_client_that_do_nothing_are_told() {
+    let loaded = load(&format!(
+        "[[client]]\nid = \"a\"\nsecret = \"{SECRET}\"\ngrants = [\"client_credentials\"]\nscopes = \
+         [\"openid\"]\nredirect_uris = [\"https://a.example/\"]\n"
+    ));
+
+    let messages = messages(&loaded);
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].starts_with("client[0].redirect_uris: has no effect"), "{messages:?}");
+    assert!(messages[1].starts_with("client[0].scopes: openid has no effect"), "{messages:?}");
+}
+
+#[test]
+fn people_are_declared_with_claims_and_a_password() {
+    let files = Files::empty();
+    let password = files.add("alice.password", "correct horse battery staple\n");
+    files.add(
+        DEFAULT_FILE,
+        &format!(
+            r#"
+            [[user]]
+            username = "alice"
+            email = "Alice@example.com"
+            email_verified = true
+            name = "Alice Example"
+            phone_number = "+49 30 123456"
+            phone_number_verified = false
+            address = {{ locality = "Berlin", country = "DE" }}
+            claims = {{ department = "sales", level = 3, ratio = 0.5, since = 2020-01-01, badges = ["a"] }}
+            roles = ["admin", "staff"]
+            groups = ["sales"]
+            password_file = "{password}"
+            [[user]]
+            username = "bob"
+            password_hash = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA"
+            disabled = true
+            "#
+        ),
+    );
+
+    let users = files.load(&[]).expect("good people").config.users;
+
+    let [alice, bob] = &users[..] else { panic!("two people, not {users:?}") };
+    assert_eq!(
+        (alice.email.as_deref(), alice.email_verified, alice.disabled),
+        (Some("Alice@example.com"), true, false)
+    );
+    assert_eq!(
+        serde_json::Value::Object(alice.claims.clone()),
+        serde_json::json!({
+            "name": "Alice Example", "phone_number": "+49 30 123456", "phone_number_verified": false,
+            "address": { "locality": "Berlin", "country": "DE" },
+            "department": "sales", "level": 3, "ratio": 0.5, "since": "2020-01-01", "badges": ["a"],
+        })
+    );
+    assert_eq!(
+        (&alice.roles[..], &alice.groups[..]),
+        (&["admin".to_owned(), "staff".to_owned()][..], &["sales".to_owned()][..])
+    );
+    assert!(
+        matches!(&alice.password, Some(DeclaredPassword::Plain(it)) if it.expose() == "correct horse battery staple")
+    );
+    assert!(bob.disabled && matches!(&bob.password, Some(DeclaredPassword::Hash(it)) if it.starts_with("$argon2id$")));
+    assert!(!format!("{users:?}").contains("battery"));
+}
+
+#[test]
+fn what_is_wrong_with_a_person_is_told() {
+    for (settings, start) in [
+        ("", "user[0].username: missing"),
+        ("username = \"a b\"", "user[0].username: expected 1 to 128"),
+        ("username = \"a\"\nemail = \"a\"", "user[0].email: \"a\" is not an e-mail address"),
+        ("username = \"a\"\nemail = \"a@b@c\"", "user[0].email: \"a@b@c\" is not an e-mail address"),
+        ("username = \"a\"\nclaims = { sub = \"x\" }", "user[0].claims: \"sub\" is set by the issuer"),
+        ("username = \"a\"\nclaims = { x = inf }", "user[0].claims: a number in it"),
+        ("username = \"a\"\nclaims = 1", "user[0].claims: expected a table, found an integer"),
+        ("username = \"a\"\naddress = { town = \"x\" }", "user[0].address: an address has no \"town\""),
+        ("username = \"a\"\nroles = [\"a b\"]", "user[0].roles: \"a b\" is not a name"),
+        ("username = \"a\"\npassword_hash = \"hunter2\"", "user[0].password_hash: expected a password hash"),
+        (
+            "username = \"a\"\npassword = \"x\"\npassword_hash = \"$a$b$c\"",
+            "user[0].password_hash: cannot be set together",
+        ),
+        ("username = \"a\"\n[[user]]\nusername = \"A\"", "user: \"a\" is the username of another user"),
+        (
+            "username = \"a\"\nemail = \"x@y\"\n[[user]]\nusername = \"b\"\nemail = \"X@Y\"",
+            "user: \"x@y\" is the email",
+        ),
+    ] {
+        let problems = problems(&format!("[[user]]\n{settings}\n"));
+
+        assert_eq!(problems.len(), 1, "{settings}: {problems:#?}");
+        assert!(problems[0].contains(&format!(": {start}")), "{settings}: {problems:#?}");
+        assert!(!problems[0].contains("hunter2"));
+    }
+}
+
+#[test]
+fn lifetimes_that_were_not_set_follow_those_that_were() {
+    let tokens = |settings: &str| load(&format!("[tokens]\n{settings}")).config.tokens;
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+
+    let defaults = tokens("");
+    assert_eq!((defaults.refresh_absolute_ttl, defaults.refresh_grace), (days(90), Duration::from_secs(10)));
+    assert_eq!((defaults.session_idle_ttl, defaults.remember_ttl), (Duration::from_secs(7200), days(30)));
+    assert_eq!(tokens("refresh_ttl = \"120d\"").refresh_absolute_ttl, days(120));
+    assert_eq!(tokens("session_ttl = \"1s\"").session_idle_ttl, Duration::from_secs(1));
+    assert_eq!(tokens("remember_ttl = \"0s\"\nrefresh_grace = \"0s\"").remember_ttl, Duration::ZERO);
+    assert_starts(
+        &problems("[tokens]\nrefresh_absolute_ttl = \"1d\"\nrefresh_ttl = \"2d\"\nsession_idle_ttl = \"13h\"\n"),
+        &[
+            "keywheel.toml:3:1: tokens.refresh_ttl: 2d is more than tokens.refresh_absolute_ttl, which is 1d",
+            "keywheel.toml:4:1: tokens.session_idle_ttl: 13h is more than tokens.session_ttl, which is 12h",
+        ],
+    );
+}
+
+#[test]
+fn a_lifetime_of_a_clients_own_is_never_longer_than_keys_are_published_for() {
+    let tokens = load("[tokens]\naccess_ttl = \"5m\"\nid_ttl = \"7m\"\n").config.tokens;
+    let with = |seconds: Option<u64>| Client {
+        access_ttl: seconds.map(Duration::from_secs),
+        ..Client::new("a", Authentication::None)
+    };
+
+    assert_eq!(tokens.access_ttl_of(&with(None)).as_secs(), 300);
+    assert_eq!(tokens.access_ttl_of(&with(Some(60))).as_secs(), 60);
+    assert_eq!(tokens.access_ttl_of(&with(Some(3600))).as_secs(), 420);
+}
+
+#[test]
+fn limits_and_pages_are_read_and_ranged() {
+    let files = Files::empty();
+    let logo = files.add("logo.svg", "<svg/>");
+    let folder = files.0.path().display().to_string();
+    files.add(
+        DEFAULT_FILE,
+        &format!(
+            "[limits]\naccount_failures = 3\naccount_lock = \"1m\"\npassword_concurrency = 2\n[pages]\nname = \
+             \"Example\"\nlogo_file = \"{logo}\"\naccent = \"#0b57d0\"\ntemplates = \"{folder}\"\nlanguage = \
+             \"de\"\nterms_uri = \"https://example.com/terms\"\n"
+        ),
+    );
+
+    let config = files.load(&[("KEYWHEEL_PAGES__LANGUAGE", "en")]).expect("good settings").config;
+
+    assert_eq!((config.limits.account_failures, config.limits.password_concurrency), (3, 2));
+    assert_eq!(config.limits.account_lock, Duration::from_secs(60));
+    assert_eq!((config.pages.name.as_str(), config.pages.language.as_str()), ("Example", "en"));
+    assert_eq!(config.pages.accent.map(|it| it.to_string()).as_deref(), Some("#0b57d0"));
+    assert_starts(
+        &problems(
+            "[limits]\naccount_failures = 0\npassword_concurrency = 65\n[pages]\nlogo_file = \"logo.exe\"\ntemplates = \
+             \"/nowhere\"\nlanguage = \"../de\"\n",
+        ),
+        &[
+            "keywheel.toml:2:1: limits.account_failures: 0 is out of range: from 1 to 1000",
+            "keywheel.toml:3:1: limits.password_concurrency: 65 is out of range: from 1 to 64",
+            "keywheel.toml:5:1: pages.logo_file: expected a file that ends in",
+            "keywheel.toml:6:1: pages.templates: there is no folder /nowhere",
+            "keywheel.toml:7:1: pages.language: expected a language",
         ],
     );
 }
