@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::routing::get;
+use axum::routing::any;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
@@ -222,40 +222,51 @@ impl Front for Guarded {
     }
 }
 
+/// A front that is a whole HTTP service: it answers 200 to whoever has a good token.
+pub(super) trait Service: Send + Sync {
+    /// Answers a request for `/`.
+    fn answer(&self, request: Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>>;
+}
+
+impl<S: Service> Front for S {
+    fn takes(&self, case: &Case) -> bool {
+        request(case).is_some()
+    }
+
+    fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
+        let request = request(case).expect("it takes only what a header can carry").map(|()| Full::default());
+        Box::pin(async move { answer_over_http(case, &self.answer(request).await) })
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::AccessTokenClaims
+    }
+}
+
 /// A whole axum router, guarded by the tower layer or by the extractor [`Bearer`].
 pub(super) struct Routed(Router);
 
 impl Routed {
     pub(super) fn by_layer(guard: &Guard) -> Self {
         let handler = |token: Extension<Verified<AccessTokenClaims>>| async move { token.claims().iss.clone() };
-        Self(Router::new().route("/", get(handler)).layer(guard.layer()))
+        Self(Router::new().route("/", any(handler)).layer(guard.layer()))
     }
 
     pub(super) fn by_extractor(guard: Guard) -> Self {
         let handler = |Bearer(token): Bearer| async move { token.claims().iss.clone() };
-        Self(Router::new().route("/", get(handler)).with_state(guard))
+        Self(Router::new().route("/", any(handler)).with_state(guard))
     }
 }
 
-impl Front for Routed {
-    fn takes(&self, case: &Case) -> bool {
-        request(case).is_some()
-    }
-
-    fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
-        let (parts, ()) = request(case).expect("it takes only what a header can carry").into_parts();
+impl Service for Routed {
+    fn answer(&self, request: Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
         let mut router = self.0.clone();
         Box::pin(async move {
-            let response =
-                router.call(Request::from_parts(parts, Body::empty())).await.expect("a router does not fail");
+            let response = router.call(request.map(Body::new)).await.expect("a router does not fail");
             let (parts, body) = response.into_parts();
             let body = body.collect().await.expect("a body in memory").to_bytes();
-            answer_over_http(case, &Reply { status: parts.status, headers: parts.headers, body })
+            Reply { status: parts.status, headers: parts.headers, body }
         })
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::AccessTokenClaims
     }
 }
 
@@ -272,9 +283,9 @@ impl Gated {
         Self::start(world, "/verify", |_| "[forward_auth]\n".to_owned()).await
     }
 
-    /// As a proxy itself, before a service that answers 200 to everybody.
-    pub(super) async fn before_a_service(world: &World) -> Self {
-        Self::start(world, "/", |service| format!("[proxy]\nupstream = \"http://{service}\"\n")).await
+    /// As a proxy itself, before a service that answers 200 to everybody. `settings` are further tables.
+    pub(super) async fn before_a_service(world: &World, settings: &str) -> Self {
+        Self::start(world, "/", |service| format!("{settings}\n[proxy]\nupstream = \"http://{service}\"\n")).await
     }
 
     pub(super) fn log(&self) -> String {
@@ -289,29 +300,14 @@ impl Gated {
         let gate = Gate::serve(&format!("{issuer}{}", mode(origin.address()))).await;
         Self { gate, path, _origin: origin }
     }
-
-    async fn ask(&self, case: &Case) -> Answer {
-        let (mut parts, ()) = request(case).expect("it takes only what a header can carry").into_parts();
-        parts.uri = format!("http://{}{}", self.gate.listen, self.path).parse().expect("a URL");
-        match send(Request::from_parts(parts, Full::default())).await {
-            Ok(reply) if reply.status == 431 => Answer::Status(431),
-            Ok(reply) => answer_over_http(case, &reply),
-            Err(error) => Answer::Failed(error),
-        }
-    }
 }
 
-impl Front for Gated {
-    fn takes(&self, case: &Case) -> bool {
-        request(case).is_some()
-    }
-
-    fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
-        Box::pin(self.ask(case))
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::AccessTokenClaims
+impl Service for Gated {
+    fn answer(&self, mut request: Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        let url = format!("http://{}{}{query}", self.gate.listen, self.path);
+        *request.uri_mut() = url.parse().expect("a URL");
+        Box::pin(async move { send(request).await.expect("an answer") })
     }
 }
 
@@ -341,6 +337,7 @@ fn answer_over_http(case: &Case, reply: &Reply) -> Answer {
         400 if challenge.starts_with(b"Bearer ") && contains(challenge, b"error=\"invalid_request\"") => {
             Answer::Status(400)
         }
+        431 => Answer::Status(431),
         401 if challenge.starts_with(b"Bearer ") && contains(challenge, b"error=\"invalid_token\"") => {
             Answer::Status(401)
         }

@@ -11,6 +11,7 @@ mod fronts;
 mod headers;
 mod key_sets;
 mod origin;
+mod requests;
 mod signer;
 mod storms;
 mod table;
@@ -55,7 +56,7 @@ async fn guards_give_the_verdicts_of_the_tables() {
 #[tokio::test]
 async fn the_gate_gives_the_verdicts_of_the_tables() {
     let (tables, world) = (Tables::new().await, World::ours());
-    for gate in [Gated::at_verify(&world).await, Gated::before_a_service(&world).await].map(Arc::new) {
+    for gate in [Gated::at_verify(&world).await, Gated::before_a_service(&world, "").await].map(Arc::new) {
         tables.put_to::<Gated>(Arc::clone(&gate)).await;
         assert!(!gate.log().contains("panicked"), "{}", gate.log());
     }

@@ -1,12 +1,5 @@
 //! Makes tokens, good ones and bad ones. Its keys are printed in RFCs or lie under `keys.example/`: they protect nothing.
 
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "tests have to sign, and aws-lc-rs insists on \
-          a generator of its own"
-)]
-
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPairComponents;
