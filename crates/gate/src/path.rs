@@ -15,7 +15,8 @@
 //! | letters, digits and `-._~` written with `%` | themselves (RFC 3986 §6.2.2.2), or not |
 //! | control characters, NUL, `%3F`, `%23`, `#` | an end |
 //! | bytes that are not UTF-8, overlong forms among them | anything |
-//! | U+FF01 to U+FF5E, U+2024 to U+2026, U+2044, U+2215 | the ASCII characters they look like |
+//! | full-width letters, digits and delimiters, and other forms of dots, slashes and semicolons | the ASCII characters they look like |
+//! | soft hyphens, zero-width spaces, marks of direction | nothing |
 //! | what RFC 3986 §3.3 has no place for: spaces, quotes, brackets | |
 //!
 //! What is left has one reading: `%` and two digits of either case stand for a character that means nothing to a path, and
@@ -163,9 +164,19 @@ fn may_be_encoded(byte: u8) -> bool {
     !(is_unreserved(byte) || byte.is_ascii_control() || b"/\\;%?#".contains(&byte))
 }
 
-/// Characters that some file systems and compatibility normalisations turn into ASCII.
+/// Characters that some file systems and compatibility normalisations turn into ASCII, as far as it would matter in a path,
+/// and those they leave out. U+200C and U+200D are left out by some as well, but words are written with them.
 fn is_lookalike(c: char) -> bool {
-    matches!(c, '\u{ff01}'..='\u{ff5e}' | '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2215}')
+    matches!(c,
+        // # % . / 0-9 ; ? A-Z \ a-z in full width
+        '\u{ff03}' | '\u{ff05}' | '\u{ff0e}'..='\u{ff19}' | '\u{ff1b}' | '\u{ff1f}' | '\u{ff21}'..='\u{ff3a}' | '\u{ff3c}'
+        | '\u{ff41}'..='\u{ff5a}'
+        // Dots, slashes, and signs with a slash in them; the Greek question mark is a semicolon.
+        | '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{fe50}'..='\u{fe6b}'
+        | '\u{2100}' | '\u{2101}' | '\u{2105}' | '\u{2106}' | '\u{37e}'
+        // Nothing at all.
+        | '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -192,6 +203,7 @@ mod tests {
         assert_eq!(segments("/api/v1/things:batch"), ["api", "v1", "things:batch"]);
         assert_eq!(segments("/users/alice%40example.com"), ["users", "alice@example.com"]);
         assert_eq!(segments("/files/caf%C3%A9%20menu.pdf"), ["files", "café menu.pdf"]);
+        assert_eq!(segments("/%E6%9B%96%E6%98%A7%EF%BC%88%E4%BA%BA%EF%BC%89"), ["曖昧（人）"]);
         assert_eq!(segments("/.well-known/~alice/..a/a..b"), [".well-known", "~alice", "..a", "a..b"]);
     }
 
@@ -247,6 +259,11 @@ mod tests {
             ("/a%C2%85", PathProblem::Encoded),
             ("/a%EF%BC%8Fadmin", PathProblem::Encoded),
             ("/%EF%BC%8E%EF%BC%8E/admin", PathProblem::Encoded),
+            ("/%EF%BD%81dmin", PathProblem::Encoded),
+            ("/admin%CD%BEx", PathProblem::Encoded),
+            ("/%E2%84%80", PathProblem::Encoded),
+            ("/ad%C2%ADmin", PathProblem::Encoded),
+            ("/ad%E2%80%8Bmin", PathProblem::Encoded),
             ("/%c0%ae%c0%ae/admin", PathProblem::NotUtf8),
             ("/a%e9", PathProblem::NotUtf8),
             ("/%u002e", PathProblem::Percent),
