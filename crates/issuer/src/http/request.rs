@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -72,6 +72,16 @@ impl Form {
             parameters.push((name, value));
         }
         Ok(Self(parameters))
+    }
+
+    /// Reads the query of an address.
+    pub(crate) fn of_query(uri: &Uri) -> Result<Self, RequestError> {
+        Self::parse(uri.query().unwrap_or_default().as_bytes())
+    }
+
+    /// All parameters, in their order, those without a value too.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The value of a parameter that can stand only once.

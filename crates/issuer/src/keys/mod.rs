@@ -15,14 +15,14 @@ pub mod rotator;
 pub mod seal;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keywheel_jose::{Algorithm, Timestamp};
+use keywheel_jose::{Algorithm, KeySet, Timestamp};
 use keywheel_keyring::{KeyRecord, Keyring, RotationPolicy, format_duration};
 use prometheus_client::metrics::counter::Counter;
 use signature::Signer as _;
@@ -157,6 +157,14 @@ pub struct Keys {
 struct Rows {
     ring: Keyring,
     private: HashMap<String, Arc<LoadedKey>>,
+    /// See [`Keys::all_public`].
+    public: OnceLock<Arc<KeySet>>,
+}
+
+impl Rows {
+    fn new(ring: Keyring, private: HashMap<String, Arc<LoadedKey>>) -> Arc<Self> {
+        Arc::new(Self { ring, private, public: OnceLock::new() })
+    }
 }
 
 /// What holds from `from` until `until`.
@@ -187,7 +195,7 @@ impl Keys {
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let rows = Arc::new(Rows { ring: Keyring::new(Vec::new()), private: HashMap::new() });
+        let rows = Rows::new(Keyring::new(Vec::new()), HashMap::new());
         let start = Timestamp::from_unix(0);
         let jwks = Arc::new(JwksDocument::build(&[], &policy));
         let view = View { from: start, until: start, signers: Vec::new(), jwks, rows };
@@ -229,7 +237,7 @@ impl Keys {
             private.insert(record.kid.clone(), Arc::new(loaded));
         }
         let records = stored.into_iter().map(|key| key.record).collect();
-        let rows = Arc::new(Rows { ring: Keyring::new(records), private });
+        let rows = Rows::new(Keyring::new(records), private);
         let view = self.lay_out(rows, now);
         self.announce_signers(&before, &view);
         self.view.store(Arc::new(view));
@@ -259,6 +267,15 @@ impl Keys {
     #[must_use]
     pub fn with_ring<T>(&self, look: impl FnOnce(&Keyring) -> T) -> T {
         look(&self.view.load().rows.ring)
+    }
+
+    /// The public halves of every key that was not revoked, retired ones too: what our own tokens are checked with when
+    /// they come back to us. Some are good for long after their end: a client may keep an ID token to name a person by.
+    #[must_use]
+    pub fn all_public(&self) -> Arc<KeySet> {
+        let view = self.view.load();
+        let usable = || view.rows.ring.keys().iter().filter(|key| !key.is_revoked()).map(|key| key.jwk.clone());
+        Arc::clone(view.rows.public.get_or_init(|| Arc::new(KeySet::from_keys(usable()))))
     }
 
     /// The algorithms that this issuer signs with; the first is the default.

@@ -5,6 +5,7 @@ mod client_auth;
 pub(crate) mod discovery;
 mod grants;
 pub(crate) mod jwks;
+mod hint;
 mod mint;
 mod opaque;
 mod profile;

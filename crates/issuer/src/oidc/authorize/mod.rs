@@ -2,5 +2,6 @@
 
 mod claims_request;
 mod decision;
+mod progress;
 mod request;
 mod response;

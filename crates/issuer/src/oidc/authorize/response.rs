@@ -94,10 +94,8 @@ impl AuthorizeError {
 
 impl ReturnTo {
     /// Answers with a code.
-    pub(crate) fn code(&self, code: &str, session_state: Option<&str>, issuer: &str) -> Response {
-        let mut parameters = vec![("code", code)];
-        parameters.extend(session_state.map(|state| ("session_state", state)));
-        self.answer(parameters, issuer)
+    pub(crate) fn code(&self, code: &str, issuer: &str) -> Response {
+        self.answer(vec![("code", code)], issuer)
     }
 
     /// Answers with an error.
@@ -211,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_code_is_added_to_the_query_that_is_there() {
-        let response = return_to("https://app.example/cb?x=1", ResponseMode::Query).code("C", None, ISSUER);
+        let response = return_to("https://app.example/cb?x=1", ResponseMode::Query).code("C", ISSUER);
 
         assert_eq!(response.status(), StatusCode::SEE_OTHER);
         assert_eq!(
@@ -235,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_posted_answer_is_escaped_and_runs_no_other_script() {
-        let response = return_to("https://app.example/cb?a=1&b='2'", ResponseMode::FormPost).code("C", None, ISSUER);
+        let response = return_to("https://app.example/cb?a=1&b='2'", ResponseMode::FormPost).code("C", ISSUER);
 
         let policy = response.headers()["content-security-policy"].to_str().expect("ASCII").to_owned();
         let body = axum::body::to_bytes(response.into_body(), 10_000).await.expect("a body");
