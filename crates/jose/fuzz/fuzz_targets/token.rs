@@ -4,7 +4,8 @@
 use std::sync::LazyLock;
 
 use keywheel_jose::{
-    Algorithm, KeySet, Policy, PublicJwk, Timestamp, UnverifiedJwt, check, check_signature, decode_unverified,
+    Algorithm, KeySet, Outcome, Policy, PublicJwk, Timestamp, UnverifiedJwt, check, check_signature, decode_unverified,
+    explain,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -22,6 +23,9 @@ fuzz_target!(|token: &str| {
     let rejection = check::<serde_json::Value>(token, &KEYS, &policy, now).expect_err("nothing was signed for us");
 
     assert!(rejection.to_string().is_ascii());
+    let explained = explain::<serde_json::Value>(token, &KEYS, &policy, now);
+    let failed = explained.iter().find(|check| check.outcome != Outcome::Passed).expect("it does not hold");
+    assert_eq!(failed.outcome, Outcome::Failed(rejection));
     let _ = check_signature(token, &KEYS, &Algorithm::ALL);
     let _ = decode_unverified(token);
     if let Ok(jwt) = UnverifiedJwt::parse(token, policy.max_token_bytes()) {
