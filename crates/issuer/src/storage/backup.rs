@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use keywheel_jose::Timestamp;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Any, Connection as _, Row as _, Transaction};
 
 use super::audit::{By, Entry};
 use super::keys::apply;
@@ -125,7 +125,7 @@ impl Store {
     }
 
     /// Takes the mark of a restored database away, together with the `changes` of keys that this asks for; of several
-    /// processes one does. `details` is what the audit log tells of it.
+    /// processes one does. Every session and grant ends: some were ended after the backup, and nobody knows which. `details` is what the audit log tells of it.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer; nothing is stored then.
@@ -150,6 +150,7 @@ impl Store {
                 Err(error) => return Err(failed(error)),
             }
         }
+        entries.extend(end_sign_ins(&mut transaction, by.at()).await.map_err(failed)?);
         self.record(&mut transaction, entries, by).await?;
         self.commit(transaction, DOING).await?;
         Ok(KeysApplied::Done)
@@ -176,4 +177,18 @@ impl Store {
         .map_err(&failed)?;
         copy.close().await.map_err(&failed)
     }
+}
+
+/// Ends every session and grant, and voids every code that waits; tells of it unless there was none.
+async fn end_sign_ins(
+    transaction: &mut Transaction<'static, Any>,
+    now: Timestamp,
+) -> Result<Option<Entry>, sqlx::Error> {
+    let sessions = sqlx::query("UPDATE sessions SET ended_at = $1 WHERE ended_at IS NULL");
+    let sessions = sessions.bind(now.as_unix()).execute(&mut **transaction).await?.rows_affected();
+    let grants = sqlx::query("UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL");
+    let grants = grants.bind(now.as_unix()).execute(&mut **transaction).await?.rows_affected();
+    sqlx::query("DELETE FROM codes WHERE redeemed_at IS NULL").execute(&mut **transaction).await?;
+    let entry = || Entry::new("database.sign_ins_ended", "", json!({ "sessions": sessions, "grants": grants }));
+    Ok((sessions + grants > 0).then(entry))
 }

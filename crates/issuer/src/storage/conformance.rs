@@ -693,6 +693,11 @@ macro_rules! on_both {
     };
 }
 
+mod fixtures;
+mod people;
+mod sessions;
+mod tokens;
+
 on_both!(
     a_key_is_read_as_it_was_stored,
     a_place_in_a_ring_is_taken_once,

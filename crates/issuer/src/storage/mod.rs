@@ -16,6 +16,7 @@ mod audit;
 mod backup;
 mod changes;
 mod clients;
+mod codes;
 mod columns;
 #[cfg(test)]
 mod conformance;
@@ -25,6 +26,8 @@ mod fetchers;
 mod grants;
 mod keys;
 mod logout_queue;
+mod purge;
+mod refresh_tokens;
 mod sessions;
 mod throttle;
 mod users;
@@ -44,14 +47,14 @@ pub use audit::{AuditRow, AuditVerdict, By, Known};
 pub use backup::{BackupError, Restored};
 pub use changes::Changes;
 pub use clients::{ClientChange, ClientInsert};
+pub use codes::{Code, NewCode, Redemption};
 pub use consents::Consent;
 pub use events::{EventKind, EventRow, NewEvent, Origin};
-pub use grants::{
-    Code, Grant, NewCode, NewGrant, NewRefreshToken, Purge, Purged, Redemption, RefreshPolicy, RefreshToken, Rotation,
-    Successor,
-};
+pub use grants::{Grant, NewGrant};
 pub use keys::{KeyChange, KeysApplied, NewKey, StoredKey};
 pub use logout_queue::{LogoutDelivery, LogoutOutcome, LogoutTarget};
+pub use purge::{Purge, Purged};
+pub use refresh_tokens::{NewRefreshToken, RefreshPolicy, RefreshToken, Rotation, Successor};
 pub use sessions::{EndedSession, NewSession, Session, SessionStart};
 pub use throttle::{Attempt, ThrottlePolicy};
 pub use users::{UserChange, UserInsert, UserUpdate};

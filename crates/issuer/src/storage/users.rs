@@ -85,8 +85,7 @@ impl Store {
         let mut entries = Vec::new();
         for user in in_order(users) {
             insert(&mut transaction, user, Declared::No, by.at()).await.map_err(failed)?;
-            let names = Names { username: &user.username, email: user.email.as_deref() };
-            if let Some(taken) = take_names(&mut transaction, &user.id, &names).await.map_err(failed)? {
+            if let Some(taken) = take_names(&mut transaction, &user.id, &Names::of(user)).await.map_err(failed)? {
                 return Ok(taken.into());
             }
             entries.push(Entry::new("user.added", &user.id, json!({ "username": user.username, "roles": user.roles })));
@@ -97,12 +96,18 @@ impl Store {
     }
 
     /// Makes the users of the configuration what it says, by their names: new ones are stored with the given id, others
-    /// keep theirs, one that was stored otherwise becomes declared, and one that is no longer declared is disabled.
+    /// keep theirs, one that was stored otherwise becomes declared, and one that is no longer declared is disabled as by
+    /// [`disable_user`](Self::disable_user).
     /// `disabled` and `password_hash` too are as given, so whoever calls this passes on a hash that still fits.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer; nothing is stored then.
-    pub async fn declare_users(&self, users: &[NewUser], by: &By) -> Result<UserInsert, StoreError> {
+    pub async fn declare_users(
+        &self,
+        users: &[NewUser],
+        targets: &[LogoutTarget],
+        by: &By,
+    ) -> Result<UserInsert, StoreError> {
         const DOING: &str = "store the declared users";
         let failed = |source| self.read_error(DOING, source);
         let mut transaction = self.begin(DOING).await?;
@@ -115,6 +120,7 @@ impl Store {
         .map_err(failed)?;
         let mut entries = Vec::new();
         let mut declared = Vec::new();
+        let mut changed = Vec::new();
         for user in in_order(users) {
             let row = sqlx::query("SELECT * FROM users WHERE username_key = $1")
                 .bind(login_key(&user.username))
@@ -128,22 +134,16 @@ impl Store {
                 continue;
             }
             match &known {
-                Some(known) => {
-                    let password_changed_at = if known.password_hash == user.password_hash {
-                        known.password_changed_at
-                    } else {
-                        Some(by.at())
-                    };
-                    replace(&mut transaction, &id, user, password_changed_at, by.at()).await.map_err(failed)?;
-                }
+                Some(known) => replace(&mut transaction, known, user, by.at()).await.map_err(failed)?,
                 None => insert(&mut transaction, user, Declared::Yes, by.at()).await.map_err(failed)?,
             }
-            let names = Names { username: &user.username, email: user.email.as_deref() };
-            if let Some(taken) = take_names(&mut transaction, &id, &names).await.map_err(failed)? {
-                return Ok(taken.into());
+            release_names(&mut transaction, &id, &Names::of(user)).await.map_err(failed)?;
+            if user.disabled {
+                end_everything(&mut transaction, &id, targets, by).await.map_err(failed)?;
             }
             let details = json!({ "username": user.username, "roles": user.roles, "disabled": user.disabled });
             entries.push(Entry::new("user.declared", &id, details));
+            changed.push((id, user));
         }
         let rows = sqlx::query("SELECT id, username FROM users WHERE declared = 1 AND disabled = 0 ORDER BY id")
             .fetch_all(&mut *transaction)
@@ -160,8 +160,18 @@ impl Store {
                 .execute(&mut *transaction)
                 .await
                 .map_err(failed)?;
+            // Somebody who is renamed in the configuration takes the address along.
+            let names = Names { username: &username, email: None };
+            release_names(&mut transaction, &id, &names).await.map_err(failed)?;
+            end_everything(&mut transaction, &id, targets, by).await.map_err(failed)?;
             let details = json!({ "username": username, "why": "no longer declared" });
             entries.push(Entry::new("user.disabled", &id, details));
+        }
+        // Last, when every name that is given up is free.
+        for (id, user) in changed {
+            if let Some(taken) = take_names(&mut transaction, &id, &Names::of(user)).await.map_err(failed)? {
+                return Ok(taken.into());
+            }
         }
         self.record(&mut transaction, entries, by).await?;
         self.commit_quietly(transaction, DOING).await?;
@@ -245,6 +255,7 @@ impl Store {
         .await
         .map_err(failed)?;
         let names = Names { username: &user.username, email: user.email.as_deref() };
+        release_names(&mut transaction, id, &names).await.map_err(failed)?;
         match take_names(&mut transaction, id, &names).await.map_err(failed)? {
             Some(Taken::Username(name)) => return Ok(UserUpdate::UsernameTaken(name)),
             Some(Taken::Email(email)) => return Ok(UserUpdate::EmailTaken(email)),
@@ -404,23 +415,36 @@ struct Names<'a> {
     email: Option<&'a str>,
 }
 
-/// Lets a user have these names and no others, or tells which is somebody else's.
+impl<'a> Names<'a> {
+    fn of(user: &'a NewUser) -> Self {
+        Self { username: &user.username, email: user.email.as_deref() }
+    }
+}
+
+/// Gives up every name of a user but these.
+async fn release_names(
+    transaction: &mut Transaction<'static, Any>,
+    id: &str,
+    names: &Names<'_>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM login_names WHERE user_id = $1 AND name <> $2 AND name <> $3")
+        .bind(id)
+        .bind(login_key(names.username))
+        .bind(login_key(names.email.unwrap_or(names.username)))
+        .execute(&mut **transaction)
+        .await
+        .map(|_| ())
+}
+
+/// Lets a user have these names, or tells which is somebody else's.
 async fn take_names(
     transaction: &mut Transaction<'static, Any>,
     id: &str,
     names: &Names<'_>,
 ) -> Result<Option<Taken>, sqlx::Error> {
-    let username_key = login_key(names.username);
-    let email_key = names.email.map(login_key);
-    sqlx::query("DELETE FROM login_names WHERE user_id = $1 AND name <> $2 AND name <> $3")
-        .bind(id)
-        .bind(username_key.as_str())
-        .bind(email_key.as_deref().unwrap_or(&username_key))
-        .execute(&mut **transaction)
-        .await?;
-    let mut keys = vec![(username_key, Taken::Username(names.username.to_owned()))];
-    if let (Some(key), Some(email)) = (email_key, names.email) {
-        keys.push((key, Taken::Email(email.to_owned())));
+    let mut keys = vec![(login_key(names.username), Taken::Username(names.username.to_owned()))];
+    if let Some(email) = names.email {
+        keys.push((login_key(email), Taken::Email(email.to_owned())));
     }
     keys.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (key, taken) in keys {
@@ -478,16 +502,17 @@ async fn insert(
 /// Makes a stored user what the configuration says.
 async fn replace(
     transaction: &mut Transaction<'static, Any>,
-    id: &str,
+    known: &User,
     user: &NewUser,
-    password_changed_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    let password_changed_at =
+        if known.password_hash == user.password_hash { known.password_changed_at } else { Some(now) };
     sqlx::query(
         "UPDATE users SET username = $2, email = $3, email_verified = $4, claims = $5, roles = $6, groups = $7, \
          password_hash = $8, disabled = $9, declared = 1, updated_at = $10, password_changed_at = $11 WHERE id = $1",
     )
-    .bind(id)
+    .bind(known.id.as_str())
     .bind(user.username.as_str())
     .bind(user.email.as_deref())
     .bind(yes(user.email_verified))

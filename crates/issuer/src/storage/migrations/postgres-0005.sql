@@ -80,7 +80,7 @@ CREATE INDEX grants_by_client ON grants (client_id);
 CREATE INDEX grants_by_session ON grants (sid);
 CREATE INDEX grants_by_end ON grants (alive_until);
 
--- An authorization code and the grant that it becomes. It is kept as long as that, so that a second use is noticed.
+-- An authorization code and the grant that it becomes. It goes with that, so that a second use is noticed.
 CREATE TABLE codes (
     code_sha256 BYTEA NOT NULL PRIMARY KEY,
     redirect_uri TEXT,
@@ -88,6 +88,7 @@ CREATE TABLE codes (
     issued_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
     redeemed_at BIGINT,
+    made_grant TEXT REFERENCES grants (id) ON DELETE CASCADE,
     grant_id TEXT NOT NULL UNIQUE,
     user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     client_id TEXT NOT NULL,
@@ -102,7 +103,7 @@ CREATE TABLE codes (
     acr TEXT
 );
 CREATE INDEX codes_by_user ON codes (user_id);
-CREATE INDEX codes_by_end ON codes (expires_at);
+CREATE INDEX codes_by_end ON codes (made_grant, expires_at);
 
 -- A used one stays until it would have expired, so that a second use is noticed. Its successor can only be opened with
 -- the token itself.
