@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use keywheel_jose::{Timestamp, Verified};
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{Lifecycle, Weighter};
+
+use crate::metrics::{Meter, TokenCacheEvent};
 
 pub(crate) struct TokenCache {
-    entries: Cache<Key, Entry, Weight, BuildHasherDefault<FirstBytes>>,
+    entries: Cache<Key, Entry, Weight, BuildHasherDefault<FirstBytes>, Evictions>,
 }
 
 /// Which token, read as what.
@@ -38,11 +40,12 @@ struct Entry {
 }
 
 impl TokenCache {
-    /// A cache of about so many bytes.
-    pub(crate) fn new(capacity_bytes: usize) -> Self {
+    /// A cache of about so many bytes, which tells `meter` what has to make room.
+    pub(crate) fn new(capacity_bytes: usize, meter: Meter) -> Self {
         let capacity_bytes = capacity_bytes as u64;
         let items = usize::try_from(capacity_bytes / TYPICAL_ENTRY_BYTES).unwrap_or(usize::MAX).max(1);
-        Self { entries: Cache::with(items, capacity_bytes, Weight, BuildHasherDefault::default(), Default::default()) }
+        let hasher = BuildHasherDefault::default();
+        Self { entries: Cache::with(items, capacity_bytes, Weight, hasher, Evictions(meter)) }
     }
 
     pub(crate) fn key<C: 'static>(token: &str) -> Key {
@@ -124,6 +127,17 @@ struct Weight;
 impl Weighter<Key, Entry> for Weight {
     fn weight(&self, _: &Key, entry: &Entry) -> u64 {
         entry.bytes
+    }
+}
+
+#[derive(Clone)]
+struct Evictions(Meter);
+
+impl Lifecycle<Key, Entry> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: Key, _: Entry) {
+        self.0.tell(|metrics| metrics.token_cache(TokenCacheEvent::Evicted));
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
-use keywheel_jose::{Algorithm, Confirmation, DpopRejection, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check_bound};
+use keywheel_jose::{
+    Algorithm, Confirmation, DpopRejection, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check_bound,
+};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -599,7 +601,7 @@ impl VerifierBuilder {
         let clock = self.clock.clone();
         let tokens = match self.token_cache_bytes {
             Some(found) if found < MIN_TOKEN_CACHE_BYTES => return Err(BuildError::TokenCache { found }),
-            bytes => bytes.map(TokenCache::new),
+            bytes => bytes.map(|bytes| TokenCache::new(bytes, self.meter.clone())),
         };
         let dpop = Dpop::new(self.dpop)?;
         let cache = KeyCache::start(KeyCacheSettings {

@@ -90,9 +90,12 @@ async fn a_list_that_would_be_ambiguous_is_refused() {
         Verifier::several([start(&issuer), start(&issuer)]).expect_err("one twice"),
     ];
 
-    assert_eq!(refusals.map(|refusal| refusal.to_string()), [
-        "a policy without an issuer needs a jwks_url",
-        "a policy without an issuer needs a jwks_url",
-        "the issuer \"https://id.example.com\" is there twice",
-    ]);
+    assert_eq!(
+        refusals.map(|refusal| refusal.to_string()),
+        [
+            "a policy without an issuer needs a jwks_url",
+            "a policy without an issuer needs a jwks_url",
+            "the issuer \"https://id.example.com\" is there twice",
+        ]
+    );
 }

@@ -170,7 +170,8 @@ async fn a_remembered_token_that_is_bound_to_a_key_is_still_no_bearer_token() {
 
 #[test]
 fn the_memory_is_bounded() {
-    let cache = TokenCache::new(MIN_TOKEN_CACHE_BYTES);
+    let noted = Noted::default();
+    let cache = TokenCache::new(MIN_TOKEN_CACHE_BYTES, Meter::new(noted.clone()));
     let signer = Signer::new("a");
     let keys = keywheel_jose::KeySet::from_keys([signer.jwk()]);
 
@@ -185,6 +186,7 @@ fn the_memory_is_bounded() {
 
     let (entries, _) = cache.size();
     assert!((100..2000).contains(&entries), "{entries}");
+    assert_eq!(noted.take().len(), 2000 - entries, "what had to go is counted");
 }
 
 #[tokio::test(start_paused = true)]
