@@ -214,6 +214,11 @@ async fn clients_are_added_shown_changed_and_removed() {
     let database = fs::read(issuer.path("keywheel.db")).expect("the database");
     assert!(!contains(&database, secret.as_bytes()), "the database holds a client secret");
 
+    let changed = issuer.json(&["clients", "set", "reports", "--name", "Reports", "--scope", "a:read"]).await;
+    assert_eq!(changed["changed"], json!(["client_name", "scope"]));
+    let shown = issuer.json(&["clients", "show", "reports"]).await;
+    assert_eq!((&shown["client_name"], &shown["scope"]), (&json!("Reports"), &json!("a:read")));
+
     let rotated = issuer.json(&["clients", "rotate-secret", "reports"]).await;
     assert_ne!(rotated["client_secret"], added["client_secret"]);
     eventually("the old secret is refused", Duration::from_secs(1), async || {
@@ -229,6 +234,8 @@ async fn clients_are_added_shown_changed_and_removed() {
         (&["clients", "show", "nobody"], "nobody"),
         (&["clients", "remove", "nobody"], "nobody"),
         (&["clients", "rotate-secret", "nobody"], "nobody"),
+        (&["clients", "set", "nobody", "--name", "x"], "nobody"),
+        (&["clients", "set", "billing", "--name", "x"], "configuration"),
     ] {
         issuer.command(arguments).await.assert_refused(1, &[words]);
     }
@@ -238,6 +245,35 @@ async fn clients_are_added_shown_changed_and_removed() {
 
     assert_eq!(issuer.command(&["clients", "remove", "reports"]).await.code, Some(0));
     assert!(!issuer.command(&["clients", "list"]).await.stdout.contains("reports"));
+}
+
+#[tokio::test]
+async fn apps_are_added_and_changed_by_what_goes_together() {
+    let issuer = Issuer::new(Settings::PLAIN);
+    let _running = issuer.serve().await;
+    let uri = "https://app.example.com/callback";
+
+    let added = issuer.json(&["clients", "add", "spa", "--public", "--redirect-uri", uri]).await;
+    assert_eq!(added, json!({ "client_id": "spa" }), "a public client has no secret");
+    let shown = issuer.json(&["clients", "show", "spa"]).await;
+    assert_eq!(shown["grant_types"], json!(["authorization_code"]));
+    assert_eq!(shown["redirect_uris"], json!([uri]));
+    assert_eq!(shown["token_endpoint_auth_method"], "none");
+    issuer.command(&["clients", "rotate-secret", "spa"]).await.assert_refused(1, &["spa", "no secret"]);
+
+    let confidential = issuer.json(&["clients", "set", "spa", "--auth-method", "client_secret_basic"]).await;
+    assert!(confidential["client_secret"].as_str().is_some_and(|secret| secret.len() >= 43), "{confidential}");
+
+    for (arguments, words) in [
+        (&["clients", "add", "x", "--grant", "authorization_code"][..], &["redirect_uris", "missing"][..]),
+        (&["clients", "add", "x", "--public"], &["client_credentials"]),
+        (&["clients", "add", "x", "--redirect-uri", "http://app.example.com/"], &["https"]),
+        (&["clients", "add", "x", "--redirect-uri", uri, "--auth-method", "private_key_jwt"], &["--jwks-file"]),
+        (&["clients", "set", "spa", "--unset", "redirect_uris"], &["redirect_uris", "missing"]),
+    ] {
+        issuer.command(arguments).await.assert_refused(2, words);
+    }
+    assert_eq!(issuer.json(&["clients", "show", "spa"]).await["redirect_uris"], json!([uri]), "refused, and changed");
 }
 
 #[tokio::test]
@@ -256,12 +292,11 @@ async fn clients_are_imported_all_or_none() {
         })
     };
     let mut unsupported = good("third");
-    unsupported["redirect_uris"] = json!(["https://app.example.com/callback"]);
-    unsupported["grant_types"] = json!(["client_credentials", "authorization_code"]);
+    unsupported["grant_types"] = json!(["client_credentials", "urn:ietf:params:oauth:grant-type:device_code"]);
 
     let refused = json!([good("first"), unsupported]).to_string();
     let exit = issuer.command_with_input(&["clients", "import", "-"], &refused).await;
-    exit.assert_refused(1, &["third", "authorization_code"]);
+    exit.assert_refused(1, &["third", "device_code"]);
     assert!(!issuer.command(&["clients", "list"]).await.stdout.contains("first"), "half of an import was kept");
     for broken in ["", "{}", "[{}]", "[1]", "not json"] {
         let exit = issuer.command_with_input(&["clients", "import", "-"], broken).await;

@@ -1,7 +1,6 @@
 //! Every way to ask whether a token holds, behind one trait: what one of them says, all have to say.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,7 +12,8 @@ use axum::body::Body;
 use axum::routing::any;
 use axum::{Extension, Router};
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use keywheel_jose::{AccessTokenClaims, KeySet, Policy, Verified, check};
 use keywheel_verifier::{
@@ -270,43 +270,76 @@ impl Service for Routed {
     }
 }
 
-/// `keywheel-gate`, a process, asked over HTTP: at `/verify`, or as the proxy before a service.
+/// `keywheel-gate`, a process, asked over HTTP.
 pub(super) struct Gated {
     gate: Gate,
-    path: &'static str,
+    asked: Asked,
     _origin: Origin,
 }
 
+/// In which place a gate stands.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Forward authentication by a proxy that tells nothing of the request.
+    Verify,
+    /// Forward authentication by nginx, as the guide tells to configure it.
+    ByNginx,
+    /// It is the proxy.
+    Itself,
+}
+
 impl Gated {
-    /// As a proxy's forward authentication.
     pub(super) async fn at_verify(world: &World) -> Self {
-        Self::start(world, "/verify", |_| "[forward_auth]\n".to_owned()).await
+        Self::start(world, Asked::Verify, "[forward_auth]\n").await
     }
 
-    /// As a proxy itself, before a service that answers 200 to everybody. `settings` are further tables.
+    /// `settings` are further tables.
+    pub(super) async fn behind_nginx(world: &World, settings: &str) -> Self {
+        Self::start(world, Asked::ByNginx, &format!("{settings}\n[forward_auth]\nproxy = \"nginx\"\n")).await
+    }
+
+    /// The proxy before a service that answers 200 to everybody. `settings` are further tables.
     pub(super) async fn before_a_service(world: &World, settings: &str) -> Self {
-        Self::start(world, "/", |service| format!("{settings}\n[proxy]\nupstream = \"http://{service}\"\n")).await
+        Self::start(world, Asked::Itself, &format!("{settings}\n[proxy]\nupstream = \"http://SERVICE\"\n")).await
     }
 
     pub(super) fn log(&self) -> String {
         self.gate.log()
     }
 
-    async fn start(world: &World, path: &'static str, mode: impl Fn(SocketAddr) -> String) -> Self {
+    async fn start(world: &World, asked: Asked, settings: &str) -> Self {
         let origin = Origin::answering(origin::Reply::keys(world.keys.clone())).await;
         let (issuer, audience) = (world.policy.issuer().expect("an issuer"), &world.policy.audiences()[0]);
         let keys = origin.url();
         let issuer = format!("[[issuer]]\nurl = \"{issuer}\"\naudience = \"{audience}\"\njwks_url = \"{keys}\"\n");
-        let gate = Gate::serve(&format!("{issuer}{}", mode(origin.address()))).await;
-        Self { gate, path, _origin: origin }
+        // What serves the keys to the gate answers everything else with 200 as well.
+        let settings = settings.replace("SERVICE", &origin.address().to_string());
+        let gate = Gate::serve(&format!("{issuer}{settings}")).await;
+        Self { gate, asked, _origin: origin }
     }
 }
 
 impl Service for Gated {
     fn answer(&self, mut request: Request<Full<Bytes>>) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
-        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-        let url = format!("http://{}{}{query}", self.gate.listen, self.path);
-        *request.uri_mut() = url.parse().expect("a URL");
+        let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+        let asked_at = match self.asked {
+            Asked::Itself => target.clone(),
+            Asked::Verify | Asked::ByNginx => target.replacen('/', "/verify", 1),
+        };
+        *request.uri_mut() = format!("http://{}{asked_at}", self.gate.listen).parse().expect("a URL");
+        if let Asked::ByNginx = self.asked {
+            let method = std::mem::take(request.method_mut());
+            let host = request.headers_mut().remove(header::HOST);
+            let host = host.unwrap_or(HeaderValue::from_static("api.example.com"));
+            let value = |text: &str| HeaderValue::from_str(text).expect("a header value");
+            for (name, value) in [
+                ("x-original-method", value(method.as_str())),
+                ("x-original-uri", value(&target)),
+                ("x-forwarded-host", host),
+            ] {
+                request.headers_mut().insert(HeaderName::from_static(name), value);
+            }
+        }
         Box::pin(async move { send(request).await.expect("an answer") })
     }
 }

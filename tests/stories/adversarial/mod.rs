@@ -11,6 +11,7 @@ mod fronts;
 mod headers;
 mod key_sets;
 mod origin;
+mod proofs;
 mod requests;
 mod signer;
 mod storms;

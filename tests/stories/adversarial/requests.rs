@@ -26,10 +26,11 @@ async fn a_token_in_the_header_is_found_by_all_or_by_none() {
     let world = World::ours();
     let (verifier, _) = verifier(&world, long_fresh()).await;
     let guard = Guard::new(verifier);
-    let fronts: [(&str, &dyn Service); 4] = [
+    let fronts: [(&str, &dyn Service); 5] = [
         ("the layer", &Routed::by_layer(&guard)),
         ("the extractor", &Routed::by_extractor(guard.clone())),
         ("the gate at /verify", &Gated::at_verify(&world).await),
+        ("the gate at /verify behind nginx", &Gated::behind_nginx(&world, "").await),
         ("the gate as a proxy", &Gated::before_a_service(&world, "").await),
     ];
     assert_answers(&fronts, in_headers).await;
@@ -41,9 +42,10 @@ async fn a_token_in_a_cookie_is_found_by_all_or_by_none() {
     let (verifier, _) = verifier(&world, long_fresh()).await;
     let guard = Guard::new(verifier).cookie(COOKIE_NAME).external_url("https://api.example.com").expect("a URL");
     let settings = format!("[token]\ncookie = \"{COOKIE_NAME}\"\nexternal_url = \"https://api.example.com\"\n");
-    let fronts: [(&str, &dyn Service); 3] = [
+    let fronts: [(&str, &dyn Service); 4] = [
         ("the layer", &Routed::by_layer(&guard)),
         ("the extractor", &Routed::by_extractor(guard.clone())),
+        ("the gate at /verify behind nginx", &Gated::behind_nginx(&world, &settings).await),
         ("the gate as a proxy", &Gated::before_a_service(&world, &settings).await),
     ];
     assert_answers(&fronts, in_cookies).await;
