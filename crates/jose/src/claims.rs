@@ -11,7 +11,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::json::{Json, Object, with_object, with_object_and_array};
+use crate::json::{Json, Object, with_object};
 use crate::rejection::shown;
 use crate::{Confirmation, Part, Policy, Rejection, Timestamp, TokenType};
 
@@ -177,14 +177,16 @@ impl<'de> Visitor<'de> for OneOrMany {
     }
 }
 
-/// Step 5 of [`crate::check`]. The holder is asked last, about a token that would hold in the right hands.
-pub(crate) fn check_claims(
+/// Step 5 of [`crate::check`]. The holder is asked last, about a token that would hold in the right hands. `and_then` gets
+/// the claims that have held.
+pub(crate) fn check_claims<T>(
     payload: &str,
     policy: &Policy,
     now: Timestamp,
     holder: impl FnOnce(Option<&Confirmation>) -> Result<(), Rejection>,
-) -> Result<Registered, Rejection> {
-    with_object_and_array(Part::Payload, payload, "aud", |claims| {
+    and_then: impl FnOnce(&Object<'_>) -> Result<T, Rejection>,
+) -> Result<(Registered, T), Rejection> {
+    with_object(Part::Payload, payload, |claims| {
         for claim in ["jti", "client_id", "scope"] {
             claim_text(claims, claim)?;
         }
@@ -198,13 +200,14 @@ pub(crate) fn check_claims(
         let expires_at = check_dates(claims, policy, now)?;
         let confirmation = Confirmation::read(claims)?;
         holder(confirmation.as_ref())?;
-        Ok(Registered {
+        let registered = Registered {
             expires_at,
             // The one the policy expects is there already.
             issuer: policy.shared_issuer().or_else(|| issuer.map(Arc::from)),
             subject: subject.map(Box::from),
             confirmation,
-        })
+        };
+        Ok((registered, and_then(claims)?))
     })
 }
 
