@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 
+use crate::base64url;
 use crate::claims::{Registered, check_claims, read_issuer};
 use crate::json::{Json, Object, text, with_object};
 use crate::jwk::MAX_KID_BYTES;
@@ -390,7 +389,7 @@ fn decode(part: Part, text: &str) -> Result<Vec<u8>, Rejection> {
 }
 
 fn decode_into(octets: &mut Vec<u8>, part: Part, text: &str) -> Result<(), Rejection> {
-    URL_SAFE_NO_PAD.decode_vec(text, octets).map_err(|_| Rejection::NotBase64Url { part })
+    base64url::decode_into(octets, text).ok_or(Rejection::NotBase64Url { part })
 }
 
 /// Step 2 of [`check`], the part that no policy changes. `jwk jku x5u x5c` and members nobody knows are not looked at:

@@ -21,6 +21,7 @@
 //! ```
 
 mod alg;
+mod base64url;
 mod claims;
 mod confirmation;
 mod dpop;
