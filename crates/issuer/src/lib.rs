@@ -5,7 +5,8 @@
 //! [`http::router`] answers requests without a socket.
 //!
 //! - [`config`]: what can be configured, checked as a whole before anything starts
-//! - [`storage`]: signing keys and clients, in SQLite
+//! - [`storage`]: signing keys, clients, users and their sign-ins, in SQLite or PostgreSQL
+//! - [`users`]: the people who sign in
 //! - [`keys`]: sign, publish, rotate
 //! - `oidc`: the OAuth endpoints
 //! - [`http`]: the route table and the accept loop

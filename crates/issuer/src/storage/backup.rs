@@ -125,7 +125,8 @@ impl Store {
     }
 
     /// Takes the mark of a restored database away, together with the `changes` of keys that this asks for; of several
-    /// processes one does. Every session and grant ends: some were ended after the backup, and nobody knows which. `details` is what the audit log tells of it.
+    /// processes one does. Every session and grant ends: some were ended after the backup, and nobody knows which.
+    /// `details` is what the audit log tells of it.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer; nothing is stored then.

@@ -8,6 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use super::audit::{By, Entry};
+use super::grants::forget_client;
 use super::{Store, StoreError, is_unique_violation};
 use crate::clients::{Authentication, Client, ClientAuthMethod, SecretMethod};
 
@@ -134,7 +135,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes a client; `false` when there is no such client.
+    /// Removes a client, with all that users allowed it; `false` when there is no such client.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
@@ -149,6 +150,7 @@ impl Store {
         if removed.rows_affected() == 0 {
             return Ok(false);
         }
+        forget_client(&mut transaction, id, by.at()).await.map_err(StoreError::query(DOING))?;
         self.record(&mut transaction, vec![Entry::new("client.removed", id, json!({}))], by).await?;
         self.commit(transaction, DOING).await?;
         Ok(true)

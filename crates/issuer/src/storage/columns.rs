@@ -54,7 +54,7 @@ pub(super) fn list(items: &[String]) -> String {
     serde_json::to_string(items).expect("strings are JSON")
 }
 
-/// Seconds of a lifetime, as they are bound.
+/// A flag as it is stored.
 pub(super) fn yes(flag: bool) -> i64 {
     i64::from(flag)
 }

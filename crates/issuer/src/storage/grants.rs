@@ -259,6 +259,31 @@ pub(super) async fn revoke(
     Ok(true)
 }
 
+/// Ends every grant of a client that is removed, and forgets what users allowed it: another client of the same id
+/// inherits nothing.
+pub(super) async fn forget_client(
+    transaction: &mut Transaction<'static, Any>,
+    client_id: &str,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let users =
+        sqlx::query("SELECT DISTINCT user_id FROM grants WHERE client_id = $1 AND revoked_at IS NULL ORDER BY user_id")
+            .bind(client_id)
+            .fetch_all(&mut **transaction)
+            .await?;
+    for user in users {
+        let user_id: String = user.try_get(0)?;
+        take_user(transaction, &user_id).await?;
+    }
+    sqlx::query("UPDATE grants SET revoked_at = $2 WHERE client_id = $1 AND revoked_at IS NULL")
+        .bind(client_id)
+        .bind(now.as_unix())
+        .execute(&mut **transaction)
+        .await?;
+    sqlx::query("DELETE FROM consents WHERE client_id = $1").bind(client_id).execute(&mut **transaction).await?;
+    Ok(())
+}
+
 /// Keeps a grant as long as a token of it.
 pub(super) async fn keep_grant(
     transaction: &mut Transaction<'static, Any>,

@@ -1,8 +1,10 @@
-//! What outlives the process: signing keys and clients, in SQLite or PostgreSQL.
+//! What outlives the process: signing keys, clients, users and their sign-ins, in SQLite or PostgreSQL.
 //!
-//! One method is one transition in one transaction, with one query text for both databases. Each transition raises a
-//! generation number, which is how a running server sees what another process did: it asks for the numbers, several times
-//! a second on SQLite, and on PostgreSQL when it is notified and at each poll ([`Store::changes`]).
+//! One method is one transition in one transaction, with one query text for both databases. A transition of what servers
+//! keep in memory (keys and clients) raises a generation number, which is how a running server sees what another process
+//! did: it asks for the numbers, several times a second on SQLite, and on PostgreSQL when it is notified and at each poll
+//! ([`Store::changes`]). Users and sign-ins are read anew each time, and changing them makes nobody wait for a turn; what
+//! is single is decided by a primary key, or by an `UPDATE` that finds its row as it should be.
 //!
 //! On SQLite there is a single writer connection, whose transactions begin with `BEGIN IMMEDIATE` (a deferred one that
 //! upgrades fails at once when another process writes), and a few readers. Commits are durable (`synchronous = FULL`):

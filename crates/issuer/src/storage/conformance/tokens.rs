@@ -288,6 +288,21 @@ async fn grants_are_listed_and_ended_by_client(place: Place) {
     assert_eq!(ids().await, [""; 0]);
 }
 
+async fn a_client_that_is_removed_leaves_nothing_to_its_namesake(place: Place) {
+    let store = place.open().await;
+    let allowed = refreshable(&store).await;
+    store.give_consent(&allowed.user_id, "shop", &["openid".to_owned()], &from(1000)).await.expect("stored");
+    store.give_consent(&allowed.user_id, "blog", &["openid".to_owned()], &from(1000)).await.expect("stored");
+    store.insert_clients(&[super::client("shop")], &by()).await.expect("stored");
+
+    assert!(store.remove_client("shop", &by()).await.expect("removed"));
+
+    assert_eq!(store.grant("g").await.expect("answered"), None);
+    assert_eq!(rotate(&store, 1, 2, 1500).await, Rotation::Revoked);
+    assert_eq!(store.consent(&allowed.user_id, "shop").await.expect("answered"), None);
+    assert!(store.consent(&allowed.user_id, "blog").await.expect("answered").is_some());
+}
+
 async fn a_revoked_access_token_is_remembered_until_it_would_expire(place: Place) {
     let store = place.open().await;
     let revoked = async |jti: &str| store.is_access_token_revoked(jti).await.expect("answered");
@@ -408,6 +423,7 @@ on_both!(
     of_eight_that_reuse_a_refresh_token_one_ends_the_grant,
     a_grant_without_a_code_needs_a_live_session_and_an_enabled_user,
     grants_are_listed_and_ended_by_client,
+    a_client_that_is_removed_leaves_nothing_to_its_namesake,
     a_revoked_access_token_is_remembered_until_it_would_expire,
     an_assertion_is_spent_once_while_it_could_be_accepted,
     what_is_over_is_forgotten_and_nothing_else,

@@ -126,6 +126,7 @@ CREATE TABLE revoked_tokens (
 );
 CREATE INDEX revoked_tokens_by_end ON revoked_tokens (expires_at);
 
+-- What a user allowed a client once and for all.
 CREATE TABLE consents (
     user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     client_id TEXT NOT NULL,
@@ -133,6 +134,7 @@ CREATE TABLE consents (
     given_at BIGINT NOT NULL,
     PRIMARY KEY (user_id, client_id)
 );
+CREATE INDEX consents_by_client ON consents (client_id);
 
 -- Attempts to sign in, by the SHA-256 of what was tried: it may be no name of anybody.
 CREATE TABLE throttle (
