@@ -26,6 +26,7 @@ use crate::oidc::discovery::Documents;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::storage::{Store, StoreError, WhenMissing};
+use crate::users::Passwords;
 
 /// Why the issuer does not start.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +146,8 @@ pub struct App {
     pub kek_created: Option<PathBuf>,
     /// The database.
     pub store: Store,
+    /// What hashes and checks passwords.
+    pub passwords: Arc<Passwords>,
     /// What authenticates what is handed out and comes back.
     pub(crate) kek: Arc<KeyEncryptionKeys>,
     clients: ArcSwap<Registry>,
@@ -170,12 +173,14 @@ impl App {
             refuse_example_keys(&ring.keys)?;
         }
         let registry = read_registry(&config, &ring.store).await?;
+        let passwords = Passwords::new(config.limits.password_concurrency, Arc::clone(&edges.entropy));
         Ok(Arc::new(Self {
             discovery: Documents::new(&config.issuer, &config.keys.algorithms),
             answers: Answers { token_ok: ring.metrics.answered("/oauth2/token", 200) },
             fetchers: Arc::new(Fetchers::new(config.keys.rotation.clone())),
             clients: ArcSwap::from_pointee(registry),
             reading_clients: Mutex::new(()),
+            passwords: Arc::new(passwords),
             clock: edges.clock,
             entropy: edges.entropy,
             keys: ring.keys,

@@ -1,11 +1,19 @@
 //! The people who sign in.
 
+mod hashes;
+mod passwords;
+
 use std::fmt;
 
 use icu_normalizer::ComposingNormalizer;
 use keywheel_jose::Timestamp;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
+
+pub use self::hashes::{InvalidHash, parse_password_hash};
+pub use self::passwords::{
+    MAX_CHARACTERS, MIN_CHARACTERS, PasswordError, Passwords, Verdict, WeakPassword, judge_new_password,
+};
 
 /// Somebody who may sign in.
 #[derive(Clone, Debug, PartialEq)]

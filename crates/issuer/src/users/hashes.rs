@@ -1,0 +1,308 @@
+//! Password hashes as other servers write them, and as this one does.
+//!
+//! What is imported decides how much work a sign-in is, so it is read completely before it is stored: parameters that
+//! would take too much memory or time are refused, and so is a digest so short that somebody could meet it by chance.
+
+use std::num::NonZeroU32;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::pbkdf2;
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use super::PasswordHash;
+
+/// Why a text is not a password hash that can be used here. It never repeats the text, in whose place a password may
+/// have been put by mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidHash {
+    /// No form that is known.
+    #[error(
+        "expected a password hash: argon2 ($argon2id$…), bcrypt ($2b$…), PBKDF2 ($pbkdf2-sha256$…) or scrypt ($scrypt$…)"
+    )]
+    UnknownForm,
+    /// The form is known, and this part of it is not as it should be.
+    #[error("the {form} hash is malformed: {part}")]
+    Malformed {
+        /// Which form.
+        form: &'static str,
+        /// What is wrong.
+        part: &'static str,
+    },
+    /// Whoever signs in with it would keep the server busy.
+    #[error("the {form} hash costs too much to check: {most}")]
+    TooCostly {
+        /// Which form.
+        form: &'static str,
+        /// What is accepted.
+        most: &'static str,
+    },
+}
+
+/// Reads a password hash from elsewhere. It stays as it is written until its owner signs in.
+///
+/// Accepted are argon2id, argon2i and argon2d (PHC), bcrypt (`$2a$`, `$2b$`, `$2y$`), PBKDF2 with SHA-1, SHA-256 or
+/// SHA-512 (PHC, as passlib writes it, as Django writes it) and scrypt (PHC).
+///
+/// # Errors
+/// [`InvalidHash`]
+pub fn parse_password_hash(text: &str) -> Result<PasswordHash, InvalidHash> {
+    Hash::parse(text)?;
+    Ok(PasswordHash::new(text.to_owned()))
+}
+
+/// A password hash, taken apart.
+pub(super) enum Hash {
+    Argon2 { algorithm: Algorithm, version: Version, params: Params, salt: Vec<u8>, digest: Vec<u8> },
+    Bcrypt { cost: u32, salt: [u8; 16], digest: [u8; 23] },
+    Pbkdf2 { algorithm: pbkdf2::Algorithm, iterations: NonZeroU32, salt: Vec<u8>, digest: Vec<u8> },
+    Scrypt { params: scrypt::Params, salt: Vec<u8>, digest: Vec<u8> },
+}
+
+/// The digest could not be computed: there is not enough memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotComputed;
+
+impl Hash {
+    /// What is computed where there is nothing to compare with: the same work as a hash of this version.
+    pub(super) fn dummy() -> Self {
+        let [salt, digest] = [vec![0; SALT_BYTES], vec![0; DIGEST_BYTES]];
+        Self::Argon2 { algorithm: Algorithm::Argon2id, version: Version::V0x13, params: current(), salt, digest }
+    }
+
+    /// Hashes a password as this version does, as a PHC string.
+    pub(super) fn make(password: &str, salt: &[u8; SALT_BYTES]) -> Result<PasswordHash, NotComputed> {
+        let digest = argon2(Algorithm::Argon2id, Version::V0x13, &current(), salt, password, DIGEST_BYTES)?;
+        let [salt, digest] = [salt.as_slice(), &digest].map(|bytes| STANDARD_NO_PAD.encode(bytes));
+        Ok(PasswordHash::new(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${digest}")))
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidHash> {
+        // Longer than any, and what is printed in a hash is ASCII.
+        if text.len() > 512 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(InvalidHash::UnknownForm);
+        }
+        // As Django marks it.
+        let text = text.strip_prefix("argon2").filter(|rest| rest.starts_with("$argon2")).unwrap_or(text);
+        let fields: Vec<&str> = text.split('$').collect();
+        match fields.as_slice() {
+            ["", name @ ("argon2id" | "argon2i" | "argon2d"), fields @ ..] => parse_argon2(name, fields),
+            ["", "2a" | "2b" | "2y", cost, salt_and_digest] => parse_bcrypt(cost, salt_and_digest),
+            ["", name @ ("pbkdf2" | "pbkdf2-sha1" | "pbkdf2-sha256" | "pbkdf2-sha512"), rounds, salt, digest] => {
+                let malformed = |part| InvalidHash::Malformed { form: "PBKDF2", part };
+                let salt = decode(salt).ok_or(malformed("the salt is not base64"))?;
+                parse_pbkdf2(name, iterations(rounds).ok_or(malformed("the iterations"))?, salt, digest)
+            }
+            [name @ ("pbkdf2_sha1" | "pbkdf2_sha256"), rounds, salt, digest] => {
+                let rounds =
+                    rounds.parse().map_err(|_| InvalidHash::Malformed { form: "PBKDF2", part: "the iterations" })?;
+                parse_pbkdf2(name, rounds, salt.as_bytes().to_vec(), digest)
+            }
+            ["", "scrypt", params, salt, digest] => parse_scrypt(params, salt, digest),
+            _ => Err(InvalidHash::UnknownForm),
+        }
+    }
+
+    /// Whether it is made as [`make`](Self::make) does.
+    pub(super) fn is_current(&self) -> bool {
+        match self {
+            Self::Argon2 { algorithm: Algorithm::Argon2id, version: Version::V0x13, params, salt, digest } => {
+                let (memory, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
+                (memory, passes, lanes) == (MEMORY_KIB, PASSES, LANES)
+                    && salt.len() >= SALT_BYTES
+                    && digest.len() >= DIGEST_BYTES
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is the hash of this password, in a time that does not depend on how much of it is.
+    pub(super) fn matches(&self, password: &str) -> Result<bool, NotComputed> {
+        match self {
+            Self::Argon2 { algorithm, version, params, salt, digest } => {
+                let computed = argon2(*algorithm, *version, params, salt, password, digest.len())?;
+                Ok(computed.ct_eq(digest).into())
+            }
+            Self::Bcrypt { cost, salt, digest } => {
+                // The key is the password with its zero byte, up to 72 bytes of it.
+                let mut key = Zeroizing::new(Vec::with_capacity(BCRYPT_KEY_BYTES));
+                key.extend(password.bytes().chain([0]).take(BCRYPT_KEY_BYTES));
+                let computed = Zeroizing::new(bcrypt::bcrypt(*cost, *salt, &key));
+                Ok(computed[..digest.len()].ct_eq(digest).into())
+            }
+            Self::Pbkdf2 { algorithm, iterations, salt, digest } => {
+                Ok(pbkdf2::verify(*algorithm, *iterations, salt, password.as_bytes(), digest).is_ok())
+            }
+            Self::Scrypt { params, salt, digest } => {
+                let mut computed = Zeroizing::new(vec![0; digest.len()]);
+                scrypt::scrypt(password.as_bytes(), salt, params, &mut computed).map_err(|_| NotComputed)?;
+                Ok(computed.ct_eq(digest).into())
+            }
+        }
+    }
+}
+
+fn argon2(
+    algorithm: Algorithm,
+    version: Version,
+    params: &Params,
+    salt: &[u8],
+    password: &str,
+    length: usize,
+) -> Result<Zeroizing<Vec<u8>>, NotComputed> {
+    let mut digest = Zeroizing::new(vec![0; length]);
+    let argon2 = Argon2::new(algorithm, version, params.clone());
+    argon2.hash_password_into(password.as_bytes(), salt, &mut digest).map_err(|_| NotComputed)?;
+    Ok(digest)
+}
+
+fn current() -> Params {
+    Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the parameters are within argon2's limits")
+}
+
+/// `v=19$m=65536,t=3,p=4$salt$digest`; before version 19 there was no `v`.
+fn parse_argon2(name: &str, fields: &[&str]) -> Result<Hash, InvalidHash> {
+    let malformed = |part| InvalidHash::Malformed { form: "argon2", part };
+    let (version, fields) = match fields {
+        ["v=19", rest @ ..] => (Version::V0x13, rest),
+        ["v=16", rest @ ..] => (Version::V0x10, rest),
+        [other, ..] if other.starts_with("v=") => return Err(malformed("the version is neither 16 nor 19")),
+        rest => (Version::V0x10, rest),
+    };
+    let [params, salt, digest] = fields else { return Err(malformed("it has not all its parts")) };
+    let [memory, passes, lanes] =
+        numbers(params, ["m", "t", "p"]).ok_or(malformed("the parameters are not m, t and p"))?;
+    let total = u64::from(memory) * u64::from(passes);
+    if memory > MAX_MEMORY_KIB || total > MAX_WORK_KIB || lanes > 64 {
+        return Err(InvalidHash::TooCostly {
+            form: "argon2",
+            most: "at most m=262144 (256 MiB), m times t=1048576, p=64",
+        });
+    }
+    let algorithm = match name {
+        "argon2id" => Algorithm::Argon2id,
+        "argon2i" => Algorithm::Argon2i,
+        _ => Algorithm::Argon2d,
+    };
+    let salt = decode(salt).filter(|salt| (8..=MAX_SALT_BYTES).contains(&salt.len())).ok_or(malformed("the salt"))?;
+    let digest = digest_of(digest).ok_or(malformed("the digest"))?;
+    let params = Params::new(memory, passes, lanes, Some(digest.len()))
+        .map_err(|_| malformed("the parameters are too small"))?;
+    Ok(Hash::Argon2 { algorithm, version, params, salt, digest })
+}
+
+fn parse_bcrypt(cost: &str, salt_and_digest: &str) -> Result<Hash, InvalidHash> {
+    let malformed = |part| InvalidHash::Malformed { form: "bcrypt", part };
+    let is_number = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
+    let cost = cost.parse().ok().filter(|_| is_number).filter(|cost| *cost >= 4).ok_or(malformed("the cost"))?;
+    if cost > MAX_BCRYPT_COST {
+        return Err(InvalidHash::TooCostly { form: "bcrypt", most: "at most cost 14" });
+    }
+    let (salt, digest) = salt_and_digest.split_at_checked(22).ok_or(malformed("it is too short"))?;
+    let exact = |text: &str| BCRYPT.decode(text).ok();
+    let salt = exact(salt).and_then(|salt| salt.try_into().ok()).ok_or(malformed("the salt"))?;
+    let digest = exact(digest).and_then(|digest| digest.try_into().ok()).ok_or(malformed("the digest"))?;
+    Ok(Hash::Bcrypt { cost, salt, digest })
+}
+
+fn parse_pbkdf2(name: &str, iterations: u32, salt: Vec<u8>, digest: &str) -> Result<Hash, InvalidHash> {
+    let malformed = |part| InvalidHash::Malformed { form: "PBKDF2", part };
+    let algorithm = match name {
+        "pbkdf2" | "pbkdf2-sha1" | "pbkdf2_sha1" => pbkdf2::PBKDF2_HMAC_SHA1,
+        "pbkdf2-sha512" => pbkdf2::PBKDF2_HMAC_SHA512,
+        _ => pbkdf2::PBKDF2_HMAC_SHA256,
+    };
+    let iterations = NonZeroU32::new(iterations).ok_or(malformed("the iterations"))?;
+    if iterations.get() > MAX_ITERATIONS {
+        return Err(InvalidHash::TooCostly { form: "PBKDF2", most: "at most 4000000 iterations" });
+    }
+    if !(1..=MAX_SALT_BYTES).contains(&salt.len()) {
+        return Err(malformed("the salt"));
+    }
+    Ok(Hash::Pbkdf2 { algorithm, iterations, salt, digest: digest_of(digest).ok_or(malformed("the digest"))? })
+}
+
+fn parse_scrypt(params: &str, salt: &str, digest: &str) -> Result<Hash, InvalidHash> {
+    let malformed = |part| InvalidHash::Malformed { form: "scrypt", part };
+    let [log_n, r, p] = numbers(params, ["ln", "r", "p"]).ok_or(malformed("the parameters are not ln, r and p"))?;
+    let memory_kib =
+        1u64.checked_shl(log_n).filter(|_| log_n < 32).unwrap_or(u64::MAX).saturating_mul(u64::from(r)) / 8;
+    if memory_kib > u64::from(MAX_MEMORY_KIB) || memory_kib.saturating_mul(u64::from(p)) > MAX_WORK_KIB {
+        return Err(InvalidHash::TooCostly {
+            form: "scrypt",
+            most: "at most 256 MiB of memory and p times that 1 GiB",
+        });
+    }
+    let log_n = u8::try_from(log_n).ok().filter(|log_n| *log_n > 0);
+    let params = log_n.and_then(|log_n| scrypt::Params::new(log_n, r, p).ok());
+    let salt = decode(salt).filter(|salt| (1..=MAX_SALT_BYTES).contains(&salt.len())).ok_or(malformed("the salt"))?;
+    Ok(Hash::Scrypt {
+        params: params.ok_or(malformed("the parameters"))?,
+        salt,
+        digest: digest_of(digest).ok_or(malformed("the digest"))?,
+    })
+}
+
+/// `29000` as passlib writes it, or `i=29000` with the length behind it as a PHC string has it.
+fn iterations(text: &str) -> Option<u32> {
+    let first = text.split(',').next()?;
+    first.strip_prefix("i=").unwrap_or(text).parse().ok()
+}
+
+/// The numbers of `m=65536,t=3,p=4`, which have to have these names, in this order or another.
+fn numbers<const COUNT: usize>(text: &str, names: [&str; COUNT]) -> Option<[u32; COUNT]> {
+    let mut numbers = [None; COUNT];
+    for pair in text.split(',') {
+        let (name, number) = pair.split_once('=')?;
+        let place = names.iter().position(|known| *known == name)?;
+        if numbers[place].replace(number.parse().ok()?).is_some() {
+            return None;
+        }
+    }
+    let found: Vec<u32> = numbers.into_iter().collect::<Option<_>>()?;
+    found.try_into().ok()
+}
+
+/// Fewer bytes than this somebody could meet by chance; more than 64 are none of these algorithms' own.
+fn digest_of(text: &str) -> Option<Vec<u8>> {
+    decode(text).filter(|digest| (16..=64).contains(&digest.len()))
+}
+
+/// Base64 with or without its padding, and with passlib's `.` for `+`.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    LENIENT.decode(text.replace('.', "+")).ok()
+}
+
+/// What OWASP's cheat sheet on password storage names first: 19 MiB, two passes, one lane.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+/// Of our own salts and digests.
+pub(super) const SALT_BYTES: usize = 16;
+const DIGEST_BYTES: usize = 32;
+
+/// 256 MiB, as much as libsodium's moderate setting takes, and a gigabyte to be gone through in all.
+const MAX_MEMORY_KIB: u32 = 256 * 1024;
+const MAX_WORK_KIB: u64 = 1024 * 1024;
+/// About a second.
+const MAX_BCRYPT_COST: u32 = 14;
+/// About a second; Django is at 1.5 million.
+const MAX_ITERATIONS: u32 = 4_000_000;
+const MAX_SALT_BYTES: usize = 128;
+const BCRYPT_KEY_BYTES: usize = 72;
+
+/// Other implementations leave something in the bits that are left over.
+const BCRYPT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::BCRYPT,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
