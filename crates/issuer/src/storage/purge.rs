@@ -11,7 +11,7 @@ use super::{Store, StoreError};
 pub struct Purge {
     /// Events from before this.
     pub events_before: Timestamp,
-    /// The [`RefreshPolicy::grace`].
+    /// The [`RefreshPolicy::grace`](super::RefreshPolicy::grace).
     pub refresh_grace: Duration,
 }
 

@@ -129,7 +129,7 @@ pub(super) async fn eight(place: &super::Place) -> Vec<Store> {
     stores
 }
 
-/// Runs all at once, on threads of their own, and returns what they gave.
+/// Runs all at once, and returns what they gave.
 pub(super) async fn all<T: Send + 'static>(tasks: Vec<impl Future<Output = T> + Send + 'static>) -> Vec<T> {
     let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
     let mut results = Vec::new();
