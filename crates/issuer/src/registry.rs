@@ -28,7 +28,8 @@ impl Registry {
         self.0.get(id)
     }
 
-    /// The client with this id, if `secret` is its secret. An unknown id takes as long as a wrong secret.
+    /// The client with this id, if `secret` is its secret. An unknown id takes as long as a wrong secret, and so does a
+    /// client that has none.
     #[must_use]
     pub fn authenticate(&self, id: &str, secret: &str) -> Option<Arc<Client>> {
         let given = digest(&SHA256, secret.as_bytes());
@@ -36,6 +37,11 @@ impl Registry {
         let expected = known.and_then(|client| client.authentication.secret_sha256());
         let equal = bool::from(given.as_ref().ct_eq(expected.unwrap_or(&[0; 32])));
         known.filter(|_| equal && expected.is_some()).cloned()
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.0.values()
     }
 
     /// How many there are.
@@ -82,5 +88,14 @@ pub(crate) mod tests {
 
         assert!(registry.authenticate("a", "declared").is_some());
         assert!(registry.authenticate("a", "stored").is_none());
+    }
+
+    #[test]
+    fn a_client_without_a_secret_is_found_but_does_not_authenticate_by_one() {
+        let registry = Registry::new([Client::new("app", Authentication::None)]);
+
+        assert!(registry.find("app").is_some_and(|client| client.is_public()));
+        assert!(registry.authenticate("app", "").is_none());
+        assert!(registry.authenticate("app", "anything").is_none());
     }
 }

@@ -26,7 +26,7 @@ pub(super) enum Clients {
         json: bool,
     },
     /// Add a client, and print its secret once
-    Add(Add),
+    Add(Box<Add>),
     /// Show one client
     Show {
         /// The client's id
@@ -36,7 +36,7 @@ pub(super) enum Clients {
         json: bool,
     },
     /// Change what is known of a client; what is not named stays as it is
-    Set(Set),
+    Set(Box<Set>),
     /// Give a client a new secret, and print it once; the old one ends at once
     RotateSecret {
         /// The client's id

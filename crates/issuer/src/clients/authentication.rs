@@ -1,10 +1,11 @@
 //! How a client shows that it is itself (RFC 7591 §2, `token_endpoint_auth_method`), and what is kept to check it.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use keywheel_jose::{Algorithm, KeySet};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::{InvalidClient, WebUri};
@@ -62,9 +63,8 @@ pub enum ClientKeys {
 }
 
 /// A key set with one usable key at least.
-#[derive(Debug, Clone, Serialize)]
-#[serde(transparent)]
-pub struct Jwks(KeySet);
+#[derive(Debug, Clone)]
+pub struct Jwks(Arc<KeySet>);
 
 impl Authentication {
     /// The method that is registered, or `None` where a secret may be sent either way.
@@ -131,7 +131,7 @@ impl Jwks {
                 set.refused().iter().map(|key| format!("; key {}: {}", key.index, key.reason)).collect();
             return Err(InvalidClient::Jwks(format!("no key that can check a signature{}", reasons.concat())));
         }
-        Ok(Self(set))
+        Ok(Self(Arc::new(set)))
     }
 
     /// The keys.
@@ -148,6 +148,12 @@ impl PartialEq for Jwks {
 }
 
 impl Eq for Jwks {}
+
+impl Serialize for Jwks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
 
 impl<'de> Deserialize<'de> for Jwks {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -134,3 +134,118 @@ pub(super) mod algorithm {
         name.map(|name| name.parse().map_err(serde::de::Error::custom)).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use keywheel_jose::Algorithm;
+    use serde_json::json;
+
+    use super::*;
+    use crate::clients::{About, ApplicationType, Origin, PostLogoutRedirectUri, RedirectUri, SecretMethod};
+
+    fn stored(client: &Client, sha256: [u8; 32]) -> Client {
+        Client::from_document(&Value::Object(client.to_document()).to_string(), sha256).expect("as it was stored")
+    }
+
+    #[test]
+    fn a_client_is_read_as_it_was_written() {
+        let uri = |text: &str| Some(WebUri::parse(text).expect("a URI"));
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let full = Client {
+            name: Some("App".to_owned()),
+            grants: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
+            redirect_uris: vec![RedirectUri::parse("com.example.app:/callback").expect("a URI")],
+            post_logout_redirect_uris: vec![PostLogoutRedirectUri::parse("https://a.example/").expect("a URI")],
+            application_type: Some(ApplicationType::Native),
+            require_pkce: true,
+            scopes: words(&["openid", "a:b"]),
+            audiences: words(&["https://api.example.com"]),
+            roles: Some(vec![]),
+            first_party: true,
+            session_api: true,
+            allowed_origins: vec![Origin::parse("https://a.example").expect("an origin")],
+            access_token_alg: Some(Algorithm::EdDSA),
+            id_token_signed_response_alg: Some(Algorithm::PS256),
+            access_ttl: Some(Duration::from_secs(60)),
+            refresh_ttl: Some(Duration::from_secs(3600)),
+            default_max_age: Some(Duration::ZERO),
+            require_auth_time: true,
+            default_acr_values: words(&["1"]),
+            initiate_login_uri: uri("https://a.example/login"),
+            backchannel_logout_uri: uri("https://a.example/back"),
+            backchannel_logout_session_required: true,
+            frontchannel_logout_uri: uri("https://a.example/front"),
+            frontchannel_logout_session_required: true,
+            about: About {
+                client_uri: uri("https://a.example/"),
+                logo_uri: uri("https://a.example/logo"),
+                policy_uri: uri("https://a.example/policy"),
+                tos_uri: uri("https://a.example/tos"),
+                contacts: words(&["ops@a.example"]),
+                software_id: Some("x".to_owned()),
+                software_version: Some("1".to_owned()),
+            },
+            ..Client::new("app", Authentication::None)
+        };
+
+        assert_eq!(stored(&full, [0; 32]), full);
+        let bare = Client::new("service", Authentication::Secret { sha256: [7; 32], method: None });
+        assert_eq!(stored(&bare, [7; 32]), bare);
+    }
+
+    #[test]
+    fn every_way_to_authenticate_survives_and_no_secret_is_written() {
+        let key = br#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let inline = ClientKeys::Inline(Jwks::parse(key).expect("the key of RFC 8037"));
+        let at = ClientKeys::At(WebUri::parse("https://a.example/jwks").expect("a URI"));
+        let secret = |method| Authentication::Secret { sha256: [7; 32], method };
+        for authentication in [
+            secret(None),
+            secret(Some(SecretMethod::Basic)),
+            secret(Some(SecretMethod::Post)),
+            Authentication::None,
+            Authentication::PrivateKeyJwt { keys: inline, alg: None },
+            Authentication::PrivateKeyJwt { keys: at, alg: Some(Algorithm::ES256) },
+        ] {
+            let client = Client::new("a", authentication);
+
+            assert_eq!(stored(&client, [7; 32]), client);
+            assert!(!Value::Object(client.to_document()).to_string().contains("secret_sha256"));
+        }
+    }
+
+    #[test]
+    fn a_document_has_the_registered_names() {
+        let client = Client {
+            redirect_uris: vec![RedirectUri::parse("https://a.example/").expect("a URI")],
+            grants: [GrantType::AuthorizationCode].into(),
+            default_max_age: Some(Duration::from_secs(60)),
+            ..Client::new("a", Authentication::Secret { sha256: [7; 32], method: Some(SecretMethod::Post) })
+        };
+
+        assert_eq!(
+            Value::Object(client.to_document()),
+            json!({
+                "client_id": "a", "grant_types": ["authorization_code"], "response_types": ["code"],
+                "redirect_uris": ["https://a.example/"], "token_endpoint_auth_method": "client_secret_post",
+                "scope": "", "audiences": [], "default_max_age": 60,
+            })
+        );
+    }
+
+    #[test]
+    fn a_document_that_nobody_wrote_is_unreadable() {
+        for document in [
+            "",
+            "{}",
+            r#"{"client_id":"a","redirect_uris":["javascript:x"]}"#,
+            r#"{"client_id":"a","grant_types":["magic"]}"#,
+            r#"{"client_id":"a","token_endpoint_auth_method":"magic"}"#,
+            r#"{"client_id":"a","token_endpoint_auth_method":"private_key_jwt"}"#,
+        ] {
+            assert!(Client::from_document(document, [0; 32]).is_err(), "{document}");
+        }
+    }
+}

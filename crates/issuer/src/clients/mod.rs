@@ -506,4 +506,95 @@ mod tests {
         let refusal = parse_token_alg("PS256", &configured).expect_err("not configured");
         assert!(refusal.to_string().contains("ES256, RS256"), "{refusal}");
     }
+
+    fn app(authentication: Authentication, redirect_uris: &[&str]) -> Client {
+        let redirect_uris = redirect_uris.iter().map(|uri| RedirectUri::parse(uri).expect("a URI")).collect();
+        Client { redirect_uris, grants: [GrantType::AuthorizationCode].into(), ..Client::new("app", authentication) }
+    }
+
+    const SECRET: Authentication = Authentication::Secret { sha256: [7; 32], method: None };
+
+    #[test]
+    fn ports_of_this_machine_vary_for_apps_that_are_installed_there() {
+        let uris = ["https://app.example.com/cb", "http://127.0.0.1/cb"];
+        let on_another_port = "http://127.0.0.1:51004/cb";
+        let of_type = |authentication, kind| Client { application_type: kind, ..app(authentication, &uris) };
+        let (native, web) = (Some(ApplicationType::Native), Some(ApplicationType::Web));
+
+        for (client, varies) in [
+            (of_type(Authentication::None, None), true),
+            (of_type(Authentication::None, native), true),
+            (of_type(SECRET, native), true),
+            (of_type(Authentication::None, web), false),
+            (of_type(SECRET, web), false),
+            (of_type(SECRET, None), false),
+        ] {
+            assert_eq!(client.redirect_uri(on_another_port).is_some(), varies, "{client:?}");
+            assert!(client.redirect_uri(uris[0]).is_some() && client.redirect_uri(uris[1]).is_some());
+            assert!(client.redirect_uri("https://app.example.com:8443/cb").is_none());
+        }
+    }
+
+    #[test]
+    fn a_public_client_always_needs_a_code_challenge() {
+        assert!(app(Authentication::None, &[]).needs_pkce());
+        assert!(!app(SECRET, &[]).needs_pkce());
+        assert!(Client { require_pkce: true, ..app(SECRET, &[]) }.needs_pkce());
+    }
+
+    #[test]
+    fn a_client_may_ask_for_its_scopes_only() {
+        let scopes = ["openid", "invoices:read", "offline_access"].map(str::to_owned).to_vec();
+        let client = Client { scopes, ..app(SECRET, &[]) };
+
+        assert!(client.may("openid") && client.may("invoices:read"));
+        assert!(!client.may("profile") && !client.may("") && !client.may("openid invoices:read"));
+        assert_eq!(client.own_scopes().collect::<Vec<_>>(), ["invoices:read"]);
+    }
+
+    #[test]
+    fn a_client_without_a_list_of_roles_sees_all() {
+        let roles = ["admin", "staff"].map(str::to_owned);
+        let with = |own: Option<&[&str]>| Client {
+            roles: own.map(|own| own.iter().map(|role| (*role).to_owned()).collect()),
+            ..app(SECRET, &[])
+        };
+
+        assert_eq!(with(None).visible_roles(&roles), ["admin", "staff"]);
+        assert_eq!(with(Some(&["staff", "other"])).visible_roles(&roles), ["staff"]);
+        assert_eq!(with(Some(&[])).visible_roles(&roles), [""; 0]);
+    }
+
+    #[test]
+    fn people_are_sent_to_a_registered_address_after_signing_out() {
+        let uri = PostLogoutRedirectUri::parse("https://app.example.com/bye").expect("a URI");
+        let client = Client { post_logout_redirect_uris: vec![uri], ..app(SECRET, &[]) };
+
+        assert!(client.post_logout_redirect_uri("https://app.example.com/bye").is_some());
+        assert!(client.post_logout_redirect_uri("https://app.example.com/bye?x=1").is_none());
+        assert!(client.post_logout_redirect_uri("https://app.example.com/").is_none());
+    }
+
+    #[test]
+    fn id_tokens_are_signed_with_rs256_unless_the_client_or_the_issuer_has_another_way() {
+        let client = app(SECRET, &[]);
+        let own = Client { id_token_signed_response_alg: Some(Algorithm::EdDSA), ..client.clone() };
+
+        assert_eq!(client.id_token_alg(&[Algorithm::ES256, Algorithm::RS256]), Algorithm::RS256);
+        assert_eq!(client.id_token_alg(&[Algorithm::ES256, Algorithm::EdDSA]), Algorithm::ES256);
+        assert_eq!(own.id_token_alg(&[Algorithm::ES256, Algorithm::EdDSA]), Algorithm::EdDSA);
+    }
+
+    #[test]
+    fn scopes_and_grants_that_nobody_named_are_those_that_make_sense() {
+        let code = default_grants(true, false);
+        assert_eq!(code, [GrantType::AuthorizationCode].into());
+        assert_eq!(default_grants(false, false), [GrantType::ClientCredentials].into());
+        assert_eq!(default_grants(false, true), [GrantType::RefreshToken].into());
+
+        assert_eq!(default_scopes(&code), ["openid", "profile", "email", "address", "phone", "roles"]);
+        let both = [GrantType::AuthorizationCode, GrantType::RefreshToken].into();
+        assert_eq!(default_scopes(&both).last().map(String::as_str), Some("offline_access"));
+        assert_eq!(default_scopes(&[GrantType::ClientCredentials].into()), [""; 0]);
+    }
 }

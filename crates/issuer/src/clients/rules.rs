@@ -120,3 +120,96 @@ impl Review {
         self.warnings.push(Finding { member, message: message.into() });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::{Authentication, PostLogoutRedirectUri, RedirectUri, WebUri, default_scopes};
+
+    const SECRET: Authentication = Authentication::Secret { sha256: [7; 32], method: None };
+
+    fn app() -> Client {
+        let grants = [GrantType::AuthorizationCode, GrantType::RefreshToken].into();
+        Client {
+            redirect_uris: vec![RedirectUri::parse("https://app.example.com/callback").expect("a URI")],
+            post_logout_redirect_uris: vec![PostLogoutRedirectUri::parse("https://app.example.com/").expect("a URI")],
+            scopes: default_scopes(&grants),
+            grants,
+            ..Client::new("app", SECRET)
+        }
+    }
+
+    fn service() -> Client {
+        Client::new("service", SECRET)
+    }
+
+    #[track_caller]
+    fn assert_refused(client: &Client, member: &str) {
+        let members: Vec<&str> = client.review().problems.iter().map(|finding| finding.member).collect();
+        assert_eq!(members, [member]);
+    }
+
+    #[track_caller]
+    fn assert_warned(client: &Client, member: &str) {
+        let review = client.review();
+        let members: Vec<&str> = review.warnings.iter().map(|finding| finding.member).collect();
+        assert_eq!((members, review.problems), (vec![member], vec![]));
+    }
+
+    fn uri(text: &str) -> Option<WebUri> {
+        Some(WebUri::parse(text).expect("a URI"))
+    }
+
+    #[test]
+    fn an_app_a_service_and_a_page_go_together() {
+        let page = Client { authentication: Authentication::None, ..app() };
+        let first_party = Client { first_party: true, session_api: true, ..app() };
+        let only_session_api =
+            Client { first_party: true, session_api: true, grants: [GrantType::RefreshToken].into(), ..service() };
+
+        for client in [app(), service(), page, first_party, only_session_api] {
+            assert_eq!(client.review(), Review::default(), "{client:?}");
+        }
+    }
+
+    #[test]
+    fn a_grant_needs_what_it_works_with() {
+        assert_refused(&Client { redirect_uris: vec![], ..app() }, "redirect_uris");
+        assert_refused(&Client { grants: [GrantType::RefreshToken].into(), ..service() }, "grant_types");
+        assert_refused(&Client { grants: [].into(), ..service() }, "grant_types");
+        assert_refused(&Client { authentication: Authentication::None, ..service() }, "grant_types");
+    }
+
+    #[test]
+    fn the_session_api_is_for_the_owners_own_clients() {
+        assert_refused(&Client { session_api: true, ..app() }, "session_api");
+    }
+
+    #[test]
+    fn a_front_channel_logout_is_where_the_client_is() {
+        let with = |text| Client { frontchannel_logout_uri: uri(text), ..app() };
+
+        assert_eq!(with("https://app.example.com/logout").review(), Review::default());
+        for other in
+            ["https://other.example.com/logout", "https://app.example.com:8443/logout", "http://localhost/logout"]
+        {
+            assert_refused(&with(other), "frontchannel_logout_uri");
+        }
+    }
+
+    #[test]
+    fn what_does_nothing_is_told() {
+        assert_warned(&Client { redirect_uris: app().redirect_uris, ..service() }, "redirect_uris");
+        assert_warned(&Client { require_pkce: true, ..service() }, "require_pkce");
+        assert_warned(&Client { scopes: vec!["openid".to_owned()], ..service() }, "scope");
+        assert_warned(&Client { grants: [GrantType::AuthorizationCode].into(), ..app() }, "scope");
+        assert_warned(
+            &Client { backchannel_logout_session_required: true, ..app() },
+            "backchannel_logout_session_required",
+        );
+        assert_warned(
+            &Client { frontchannel_logout_session_required: true, ..app() },
+            "frontchannel_logout_session_required",
+        );
+    }
+}

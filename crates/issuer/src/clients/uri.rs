@@ -200,7 +200,7 @@ fn parse(text: &str) -> Result<Url, InvalidUri> {
     // `https:example.com` and `https:///example.com` mean something to browsers only.
     let is_web = matches!(url.scheme(), "https" | "http");
     let authority = text.get(url.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
-    if is_web && !authority.is_some_and(|rest| !rest.starts_with('/')) {
+    if is_web && authority.is_none_or(|rest| rest.starts_with('/')) {
         return Err(InvalidUri::NotAbsolute(text.to_owned()));
     }
     Ok(url)

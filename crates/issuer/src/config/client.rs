@@ -25,11 +25,14 @@ pub(super) fn read_client(section: &mut Section<'_>, issuer: &Issuer<'_>) -> Opt
     if id.is_none() && !section.was_set("id") {
         section.problem("id", "missing: every client has an id".to_owned());
     }
+    let uri_problems_before = section.problem_count();
     let redirect_uris = section.list("redirect_uris", RedirectUri::parse).unwrap_or_default();
+    // One that is wrong still says what was meant.
+    let has_redirect_uris = !redirect_uris.is_empty() || section.problem_count() > uri_problems_before;
     let session_api = section.boolean("session_api").unwrap_or(false);
     let grants = section.non_empty_list("grants", "client_credentials or another grant", str::parse::<GrantType>);
     let grants = grants.map(GrantTypes::from_iter);
-    let grants = grants.unwrap_or_else(|| clients::default_grants(!redirect_uris.is_empty(), session_api));
+    let grants = grants.unwrap_or_else(|| clients::default_grants(has_redirect_uris, session_api));
     let authentication = read_authentication(section, &grants);
     let scopes = section.list("scopes", clients::parse_scope);
     let token_alg = |text: &str| clients::parse_token_alg(text, issuer.algorithms);

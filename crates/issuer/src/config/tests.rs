@@ -627,7 +627,9 @@ fn settings_of_a_client_that_do_not_go_together_are_refused() {
         (&format!("{secret}\n{code}\njwks_uri = \"https://a.example/jwks\""), "client[0].jwks_uri: has no effect"),
         (&format!("{code}\ntoken_endpoint_auth_method = \"private_key_jwt\""), "client[0].jwks: missing"),
         (
-            &format!("{code}\njwks_uri = \"https://a.example/jwks\"\njwks_file = \"x\""),
+            &format!(
+                "{code}\njwks_uri = \"https://a.example/jwks\"\njwks = {{ keys = [{{ kty = \"OKP\", crv = \"Ed25519\", x = \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\" }}] }}"
+            ),
             "client[0].jwks_uri: cannot be set together",
         ),
         (&format!("{code}\njwks_file = \"/nowhere/jwks\""), "client[0].jwks_file: cannot read /nowhere/jwks"),

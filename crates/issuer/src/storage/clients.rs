@@ -13,7 +13,7 @@ use super::{Store, StoreError, is_unique_violation};
 use crate::clients::{Authentication, Client, ClientAuthMethod, SecretMethod};
 
 /// What became of a change.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientChange<E> {
     /// It is stored; these members of its document changed.
     Done(Vec<String>),
@@ -68,7 +68,7 @@ impl Store {
         Ok(ClientInsert::Done)
     }
 
-    /// Changes a client, all but its id and its secret's hash: `change` gets it as it is stored, and nobody else changes
+    /// Changes a client, all but its id: `change` gets it as it is stored, and nobody else changes
     /// it meanwhile.
     ///
     /// # Errors
@@ -91,6 +91,9 @@ impl Store {
             return Ok(ClientChange::Refused(refusal));
         }
         client.id.clone_from(&before.id);
+        if client == before {
+            return Ok(ClientChange::Done(Vec::new()));
+        }
         let changed = changed_members(&before, &client);
         let columns = Columns::of(&client);
         sqlx::query(

@@ -693,6 +693,7 @@ macro_rules! on_both {
     };
 }
 
+mod clients;
 mod fixtures;
 mod people;
 mod sessions;
