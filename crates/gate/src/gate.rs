@@ -421,7 +421,7 @@ impl Grants for TokenClaims {
 }
 
 /// A verifier for one issuer of the configuration.
-pub(crate) fn build_verifier(
+fn build_verifier(
     config: &Config,
     index: usize,
     issuer: &IssuerSettings,

@@ -7,7 +7,7 @@
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Uri};
+use http::{HeaderValue, Method, Uri};
 
 use crate::path::{PathProblem, RequestPath, path_of_target};
 use crate::routes::{Host, parse_method};
@@ -92,6 +92,13 @@ impl Dialect {
 
     /// Reads the original request, and makes `parts` what the proxy received: its method, its path, its host.
     pub(crate) fn read(self, parts: &mut Parts) -> Result<Asked, BadRequest> {
+        // HTTP/2 has the host in the URI. Envoy may speak it, and asks under the host of the request.
+        if !parts.headers.contains_key(HOST)
+            && let Some(authority) = parts.uri.authority()
+        {
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| BadRequest::Host)?;
+            parts.headers.insert(HOST, host);
+        }
         let headers = &parts.headers;
         let (method, target, host) = match self {
             Self::Nginx | Self::Haproxy | Self::Apache => {
@@ -104,7 +111,7 @@ impl Dialect {
                 let method = needed_method(headers, X_ORIGINAL_METHOD)?;
                 let url = needed(headers, X_ORIGINAL_URL)?;
                 let (host, target) = split_url(url).ok_or(BadRequest::Malformed(X_ORIGINAL_URL))?;
-                let host = std::str::from_utf8(host).ok().and_then(|host| http::HeaderValue::from_str(host).ok());
+                let host = std::str::from_utf8(host).ok().and_then(|host| HeaderValue::from_str(host).ok());
                 let (host, target) = (host.ok_or(BadRequest::Host)?, target.to_vec());
                 parts.headers.insert(HOST, host);
                 return finish(method, &target, HOST, parts);
@@ -156,7 +163,7 @@ pub(crate) fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Opti
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
         (_, Some(_)) => Err(BadRequest::Repeated(name.clone())),
-        (line, None) => Ok(line.map(http::HeaderValue::as_bytes)),
+        (line, None) => Ok(line.map(HeaderValue::as_bytes)),
     }
 }
 
@@ -272,6 +279,8 @@ mod tests {
         assert_eq!(read(Dialect::IngressNginx, "/verify", &ingress), found("GET", "/api/a", Some("app.example.com")));
         let envoy = [("host", "app.example.com")];
         assert_eq!(read(Dialect::Envoy, "/verify/api/a?b", &envoy), found("GET", "/api/a", Some("app.example.com")));
+        let http2 = "http://app.example.com/verify/api/a?b";
+        assert_eq!(read(Dialect::Envoy, http2, &[]), found("GET", "/api/a", Some("app.example.com")));
     }
 
     #[test]
