@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::{BodyExt as _, Full};
-use keywheel_jose::{AccessTokenClaims, KeySet, Policy, Verified, check};
+use keywheel_jose::{AccessTokenClaims, Explained, KeySet, Outcome, Policy, TokenType, Verified, check, explain};
 use keywheel_verifier::{
     Bearer, Caching, FetchFuture, FetchKeys, Fetched, Guard, Health, Limits, Verifier, VerifyError,
 };
@@ -113,6 +113,44 @@ impl Front for Check {
     }
 }
 
+/// [`keywheel_jose::explain`]: the check that has failed, where there is one.
+pub(super) struct Explain(Check);
+
+impl Explain {
+    pub(super) fn new(world: &World) -> Self {
+        Self(Check::new(world, Reads::AccessTokenClaims))
+    }
+
+    fn explain(&self, case: &Case) -> Answer {
+        let token = text(case).expect("it takes only texts");
+        let explained = explain::<AccessTokenClaims>(token, &self.0.keys, &self.0.policy, case.instant());
+        let passed = explained.iter().take_while(|check| check.outcome == Outcome::Passed).count();
+        match explained[passed..].split_first() {
+            None => Answer::Accepted,
+            Some((Explained { outcome: Outcome::Failed(rejection), .. }, rest))
+                if rest.iter().all(|check| check.outcome == Outcome::NotReached) =>
+            {
+                Answer::Refused(rejection.code().to_owned())
+            }
+            _ => Answer::Failed(format!("{explained:?}")),
+        }
+    }
+}
+
+impl Front for Explain {
+    fn takes(&self, case: &Case) -> bool {
+        self.0.takes(case)
+    }
+
+    fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
+        Box::pin(std::future::ready(self.explain(case)))
+    }
+
+    fn reads(&self) -> Reads {
+        self.0.reads()
+    }
+}
+
 /// [`Verifier::verify_now_at`].
 pub(super) struct VerifyNow(pub(super) Verifier);
 
@@ -164,7 +202,19 @@ impl CommandLine {
         let mut command = program();
         command.current_dir(self.folder.path()).args(["token", "verify", "--json", "--jwks", Self::KEYS]);
         command.args(self.policy.issuer().map_or(vec![], |issuer| vec!["--issuer", issuer]));
-        command.args(["--audience", &self.policy.audiences()[0], "--at", &case.instant().as_unix().to_string()]);
+        let kind = match self.policy.token_type() {
+            TokenType::AccessToken => "at+jwt",
+            TokenType::IdToken => "id",
+            TokenType::Any => "any",
+        };
+        command.args([
+            "--type",
+            kind,
+            "--audience",
+            &self.policy.audiences()[0],
+            "--at",
+            &case.instant().as_unix().to_string(),
+        ]);
         command.args(["--", argument.unwrap_or("-")]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("starting keywheel");
