@@ -306,3 +306,124 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by bcrypt, passlib, Django, argon2-cffi (the reference implementation) and hashlib of Python.
+    const VECTORS: [&str; 18] = [
+        "$2b$04$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HVa",
+        "$2a$04$irBqBUkg8f2VuhMhm4YPQeh4n8cdCbqeOQrhJhrUiInf0tGIfisL2",
+        "$2y$05$BZ6R0GMog60ZMyd3XWV2V.CYWfVMHeHH0p/H2ky0QCJOTRb64QMJe",
+        "$pbkdf2-sha256$1000$MDEyMzQ1Njc4OWFiY2RlZg$K1JAXOaMUjbwZ8igwiaeQyvnvmGLZ1kPh1AMb6qkWJ4",
+        "$pbkdf2-sha512$1000$MDEyMzQ1Njc4OWFiY2RlZg$S7YgObCZ0Et9VK89iE5tJh3fnxID1i5W6IyTMuo2DNy0oyN/CKErL.RlrhVs0agMi3IfTll.cnLlXcdNBdGkzw",
+        "$pbkdf2$1000$MDEyMzQ1Njc4OWFiY2RlZg$7mbioWZrOErXu9Ml3ZrB8fifgkM",
+        "$pbkdf2-sha256$i=1000,l=32$MDEyMzQ1Njc4OWFiY2RlZg$K1JAXOaMUjbwZ8igwiaeQyvnvmGLZ1kPh1AMb6qkWJ4",
+        "$pbkdf2-sha256$i=1000$MDEyMzQ1Njc4OWFiY2RlZg$K1JAXOaMUjbwZ8igwiaeQyvnvmGLZ1kPh1AMb6qkWJ4",
+        "pbkdf2_sha256$1000$saltsaltsaltsalt$5jYgd5THnM/St2yFEDiSeo7dEby5rDVd3QjWp4pASHc=",
+        "pbkdf2_sha1$1000$saltsaltsaltsalt$I0ewTIU9ZL+79AZ4jL+8tXtDPhA=",
+        "$argon2id$v=19$m=64,t=2,p=2$MDEyMzQ1Njc4OWFiY2RlZg$dFM9Y0gscsVqi2ycvog7C+ov4afCJjsOmBM0Ckd4/c4",
+        "$argon2i$v=19$m=64,t=2,p=2$MDEyMzQ1Njc4OWFiY2RlZg$xgizX7oWuaY1cFEMTTbDX5Wk63HAIzpu794LM5HkLl4",
+        "$argon2d$v=19$m=64,t=2,p=2$MDEyMzQ1Njc4OWFiY2RlZg$VELLn3QVx9AR+yFlcmdYl6GStlSXosOPeKqFSqDUi34",
+        "$argon2i$v=16$m=64,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$3vrqkGNd0Xud06LAPfThgHFc//z8XUgUymIIK5wqBrI",
+        "$argon2i$m=64,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$3vrqkGNd0Xud06LAPfThgHFc//z8XUgUymIIK5wqBrI",
+        "argon2$argon2id$v=19$m=64,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$Z11mYCRXAmb+tP8tZsTR0w",
+        "$scrypt$ln=4,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg$0H9q4OGxGnXYvQRarCPOqK0DmqJ5sBbKnxx4PrsrFAQ",
+        CURRENT,
+    ];
+    const CURRENT: &str =
+        "$argon2id$v=19$m=19456,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg$Nom/SmaGx3xVCApWJXg4RJdMjZ78aNzHr90ztViKM0s";
+    const PASSWORD: &str = "Grüße, wörld 1";
+
+    #[test]
+    fn hashes_of_other_implementations_are_checked() {
+        for vector in VECTORS {
+            let hash = Hash::parse(vector).unwrap_or_else(|error| panic!("{vector}: {error}"));
+
+            assert_eq!(hash.matches(PASSWORD), Ok(true), "{vector}");
+            assert_eq!(hash.matches("Grüße, wörld 2"), Ok(false), "{vector}");
+            assert_eq!(hash.matches(""), Ok(false), "{vector}");
+            assert_eq!(hash.is_current(), vector == CURRENT, "{vector}");
+        }
+    }
+
+    #[test]
+    fn ours_is_the_one_of_the_reference_implementation() {
+        let ours = Hash::make(PASSWORD, b"0123456789abcdef").expect("enough memory");
+
+        assert_eq!(ours.expose(), CURRENT);
+        assert!(Hash::parse(ours.expose()).expect("our own").is_current());
+    }
+
+    #[test]
+    fn bcrypt_reads_72_bytes() {
+        let hash = Hash::parse("$2b$04$jTReAw4mD2qDGQVaQ9scn.LmIC9VdW8xJySrO6lwTts2z9wV7vPgG").expect("a hash");
+
+        assert_eq!(hash.matches(&"x".repeat(72)), Ok(true));
+        assert_eq!(hash.matches(&"x".repeat(80)), Ok(true), "as wherever it was made");
+        assert_eq!(hash.matches(&"x".repeat(71)), Ok(false));
+    }
+
+    #[test]
+    fn a_hash_that_would_keep_the_server_busy_is_refused() {
+        let (salt, digest) = ("MDEyMzQ1Njc4OWFiY2RlZg", "dFM9Y0gscsVqi2ycvog7C+ov4afCJjsOmBM0Ckd4/c4");
+        for costly in [
+            format!("$argon2id$v=19$m=4194304,t=1,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=262144,t=5,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=64,t=4294967295,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=262144,t=1,p=16777215${salt}${digest}"),
+            format!("$pbkdf2-sha256$4294967295${salt}${digest}"),
+            format!("$scrypt$ln=63,r=4294967295,p=4294967295${salt}${digest}"),
+            format!("$scrypt$ln=20,r=8,p=1${salt}${digest}"),
+            format!("$scrypt$ln=16,r=8,p=64${salt}${digest}"),
+            "$2b$31$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HVa".to_owned(),
+            "$2b$15$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HVa".to_owned(),
+        ] {
+            let refusal = parse_password_hash(&costly).expect_err(&costly);
+
+            assert!(matches!(refusal, InvalidHash::TooCostly { .. }), "{costly}: {refusal}");
+            assert!(refusal.to_string().contains("at most"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused_without_repeating_it() {
+        let (salt, digest) = ("MDEyMzQ1Njc4OWFiY2RlZg", "dFM9Y0gscsVqi2ycvog7C+ov4afCJjsOmBM0Ckd4/c4");
+        for text in [
+            String::new(),
+            "hunter2".to_owned(),
+            "$$$".to_owned(),
+            "$6$hunter2$x".to_owned(),
+            "$2x$04$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HVa".to_owned(),
+            "$2b$+4$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HVa".to_owned(),
+            "$2b$03$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HVa".to_owned(),
+            "$2b$04$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HV".to_owned(),
+            "$2b$04$é".to_owned(),
+            format!("$argon2id$v=20$m=64,t=2,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=64,t=2${salt}${digest}"),
+            format!("$argon2id$v=19$m=64,t=2,t=2${salt}${digest}"),
+            format!("$argon2id$v=19$m=64,t=2,p=1,keyid=x${salt}${digest}"),
+            format!("$argon2id$v=19$m=4,t=0,p=1${salt}${digest}"),
+            format!("$argon2id$v=19$m=64,t=2,p=0${salt}${digest}"),
+            format!("$argon2id$v=19$m=64,t=2,p=1${salt}"),
+            format!("$argon2id$v=19$m=64,t=2,p=1$c2hvcnQ${digest}"),
+            format!("$argon2id$v=19$m=64,t=2,p=1${salt}$hunter2"),
+            format!("$argon2id$v=19$m=64,t=2,p=1${salt}${digest}$x"),
+            format!("$pbkdf2-sha256$0${salt}${digest}"),
+            format!("$pbkdf2-sha256$i=-1${salt}${digest}"),
+            format!("$pbkdf2-sha256$1000$${digest}"),
+            format!("$pbkdf2-md5$1000${salt}${digest}"),
+            format!("$scrypt$ln=0,r=8,p=1${salt}${digest}"),
+            format!("$scrypt$ln=4,r=0,p=1${salt}${digest}"),
+            format!("$scrypt$ln=4,r=8,p=0${salt}${digest}"),
+            format!("$scrypt$ln=4,r=8${salt}${digest}"),
+            format!("$argon2id${}", "x".repeat(600)),
+        ] {
+            let refusal = parse_password_hash(&text).expect_err(&text);
+
+            assert!(!matches!(refusal, InvalidHash::TooCostly { .. }), "{text}: {refusal}");
+            assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
+        }
+    }
+}

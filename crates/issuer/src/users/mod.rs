@@ -2,6 +2,7 @@
 
 mod hashes;
 mod passwords;
+mod profile;
 
 use std::fmt;
 
@@ -13,6 +14,9 @@ use zeroize::Zeroizing;
 pub use self::hashes::{InvalidHash, parse_password_hash};
 pub use self::passwords::{
     MAX_CHARACTERS, MIN_CHARACTERS, PasswordError, Passwords, Verdict, WeakPassword, judge_new_password,
+};
+pub(crate) use self::profile::{
+    RESERVED_CLAIMS, TEXT_CLAIMS, check_address, check_claim, parse_email, parse_username,
 };
 
 /// Somebody who may sign in.

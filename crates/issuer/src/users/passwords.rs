@@ -239,3 +239,183 @@ const JUDGED_CHARACTERS: usize = 64;
 
 /// The last one waits about a second.
 const WAITING_PER_SLOT: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edges::Edges;
+
+    const PASSWORD: &str = "a long way to Tipperary";
+    /// `Grüße, wörld 1`, by bcrypt of Python.
+    const BCRYPT: &str = "$2b$04$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HVa";
+
+    fn passwords() -> Passwords {
+        Passwords::new(2, Edges::system().entropy)
+    }
+
+    /// A generator that gives nothing.
+    struct Dry;
+
+    impl Entropy for Dry {
+        fn fill(&self, _: &mut [u8]) -> Result<(), NoEntropy> {
+            Err(NoEntropy)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_is_right_or_wrong() {
+        let passwords = passwords();
+
+        let hash = passwords.hash(PASSWORD).await.expect("a hash");
+
+        assert!(hash.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        let right = passwords.verify(PASSWORD, Some(&hash)).await.expect("a verdict");
+        assert_eq!(right, Verdict::Right { rehashed: None });
+        for wrong in ["", "a long way to tipperary", "a long way to Tipperary "] {
+            assert_eq!(passwords.verify(wrong, Some(&hash)).await.expect("a verdict"), Verdict::Wrong, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn two_hashes_of_a_password_have_nothing_in_common() {
+        let passwords = passwords();
+
+        let [one, other] =
+            [passwords.hash(PASSWORD).await, passwords.hash(PASSWORD).await].map(|hash| hash.expect("one"));
+
+        assert_ne!(one, other);
+    }
+
+    #[tokio::test]
+    async fn one_hash_is_computed_whether_somebody_exists_or_not() {
+        let passwords = passwords();
+        let hash = passwords.hash(PASSWORD).await.expect("a hash");
+        let unreadable = PasswordHash::new("$nothing$known".to_owned());
+
+        for stored in [Some(&hash), None, Some(&unreadable)] {
+            let before = passwords.computed();
+            let verdict = passwords.verify("another", stored).await.expect("a verdict");
+
+            assert_eq!((verdict, passwords.computed() - before), (Verdict::Wrong, 1));
+        }
+        assert!(Hash::dummy().is_current(), "it costs what ours cost");
+    }
+
+    #[tokio::test]
+    async fn an_imported_hash_is_made_anew_when_its_password_comes() {
+        let passwords = passwords();
+        let imported = PasswordHash::new(BCRYPT.to_owned());
+
+        let wrong = passwords.verify("Grüße, wörld 2", Some(&imported)).await.expect("a verdict");
+        let right = passwords.verify("Grüße, wörld 1", Some(&imported)).await.expect("a verdict");
+
+        assert_eq!(wrong, Verdict::Wrong);
+        let Verdict::Right { rehashed: Some(new) } = right else { panic!("{right:?}") };
+        let again = passwords.verify("Grüße, wörld 1", Some(&new)).await.expect("a verdict");
+        assert_eq!(again, Verdict::Right { rehashed: None });
+    }
+
+    #[tokio::test]
+    async fn without_random_bytes_nothing_is_hashed_and_people_still_sign_in() {
+        let passwords = Passwords::new(1, Arc::new(Dry));
+        let imported = PasswordHash::new(BCRYPT.to_owned());
+
+        assert!(matches!(passwords.hash(PASSWORD).await, Err(PasswordError::Failed(_))));
+        let verdict = passwords.verify("Grüße, wörld 1", Some(&imported)).await.expect("a verdict");
+        assert_eq!(verdict, Verdict::Right { rehashed: None });
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_on_every_keyboard() {
+        let passwords = passwords();
+        let hash = passwords.hash("Schlüssel\u{a0}Brücke").await.expect("a hash");
+
+        let verdict = passwords.verify("Schlu\u{308}ssel Bru\u{308}cke", Some(&hash)).await.expect("a verdict");
+
+        assert_eq!(verdict, Verdict::Right { rehashed: None });
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_all_places_are_taken_is_turned_away() {
+        let passwords = passwords();
+        let places = u32::try_from(2 * (1 + WAITING_PER_SLOT)).expect("few");
+        let all = Arc::clone(&passwords.places).try_acquire_many_owned(places).expect("all places");
+
+        assert!(matches!(passwords.hash(PASSWORD).await, Err(PasswordError::Busy)));
+        assert!(matches!(passwords.verify(PASSWORD, None).await, Err(PasswordError::Busy)));
+        assert_eq!(passwords.computed(), 0);
+
+        drop(all);
+        assert!(passwords.hash(PASSWORD).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_limit_are_computed_at_once_even_if_who_asked_has_gone() {
+        let passwords = Arc::new(passwords());
+        let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let work = || {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                Hash::make(PASSWORD, &[0; SALT_BYTES]).expect("enough memory");
+                running.fetch_sub(1, Ordering::SeqCst);
+            }
+        };
+        let ask = || {
+            let (passwords, work) = (Arc::clone(&passwords), work());
+            tokio::spawn(async move { passwords.run(work).await })
+        };
+
+        let asked: Vec<_> = (0..24).map(|_| ask()).collect();
+        for (index, task) in asked.into_iter().enumerate() {
+            if index % 2 == 0 {
+                tokio::task::yield_now().await;
+                task.abort();
+            } else {
+                task.await.expect("not aborted").expect("done");
+            }
+        }
+
+        assert!((1..=2).contains(&most.load(Ordering::SeqCst)), "{most:?} at once");
+        let all = passwords.slots.acquire_many(2).await;
+        assert!(all.is_ok(), "every slot is given back");
+    }
+
+    #[test]
+    fn passwords_that_are_tried_first_are_refused() {
+        let about = ["alice", "alice.smith@example.com", "Alice Smith"];
+        for (password, expected) in [
+            ("", WeakPassword::TooShort),
+            ("zf7!kqm", WeakPassword::TooShort),
+            ("пароль1", WeakPassword::TooShort),
+            (&"z".repeat(129), WeakPassword::TooLong),
+            ("zf7!kq\u{7}mwp", WeakPassword::ControlCharacter),
+            ("password", WeakPassword::TooCommon),
+            ("P@ssw0rd!", WeakPassword::TooCommon),
+            ("12345678", WeakPassword::TooCommon),
+            ("qwertzuiop", WeakPassword::TooCommon),
+            ("summer2024", WeakPassword::TooCommon),
+            ("aaaaaaaaaaaaaaaa", WeakPassword::TooCommon),
+            ("alice123", WeakPassword::TooCommon),
+            ("AliceSmith", WeakPassword::TooCommon),
+            ("ALICE.smith@example.com", WeakPassword::SameAsAccount),
+            ("alice smith", WeakPassword::SameAsAccount),
+        ] {
+            assert_eq!(judge_new_password(password, &about), Err(expected), "{password}");
+        }
+    }
+
+    #[test]
+    fn passwords_that_are_hard_to_guess_are_taken_whatever_they_are_made_of() {
+        for password in [
+            "correct horse battery staple",
+            "xkq7vbn2",
+            "корова на крыше",
+            "三人行必有我師焉擇其",
+            "🐄🪜🏠🌙🎷🧂🛶🪁",
+            &"Zf7!kqmwp ".repeat(12),
+        ] {
+            assert_eq!(judge_new_password(password, &["alice"]), Ok(()), "{password}");
+        }
+    }
+}
