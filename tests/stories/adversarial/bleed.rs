@@ -10,8 +10,9 @@ use keywheel_verifier::{FetchError, FetchFuture, FetchKeys, Guard, Limits, Verif
 use serde_json::{Map, Value, json};
 
 use super::Tables;
-use super::fronts::{Guarded, KeysAtHand, Verify, VerifyNow, long_fresh, ready, until_it_has_keys, verifier};
+use super::fronts::{KeysAtHand, Verify, VerifyNow, long_fresh, ready, until_it_has_keys, verifier};
 use super::origin::{Origin, Reply};
+use super::services::Guarded;
 use super::signer::{
     AUDIENCE, EXPIRES_AT, ISSUER, Key, NOW, claims, good, header, our_keys, signed, signing_input, token, with, without,
 };

@@ -13,8 +13,10 @@ mod hostile_servers;
 mod id_tokens;
 mod key_sets;
 mod origin;
+mod poisoned_keys;
 mod proofs;
 mod requests;
+mod services;
 mod signer;
 mod storms;
 mod table;
@@ -28,9 +30,8 @@ use keywheel_jose::Algorithm;
 use keywheel_verifier::{Guard, Limits, Verifier};
 use tokio::task::JoinSet;
 
-use fronts::{
-    Check, CommandLine, Explain, Front, Gated, Guarded, Reads, Routed, Verify, VerifyNow, fits, long_fresh, verifier,
-};
+use fronts::{Check, CommandLine, Explain, Front, Reads, Verify, VerifyNow, fits, long_fresh, verifier};
+use services::{Gated, Guarded, Routed};
 use table::{Case, Verdict, World};
 use trap::Trap;
 

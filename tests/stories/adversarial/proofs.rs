@@ -10,7 +10,8 @@ use keywheel_jose::{Algorithm, PublicJwk};
 use keywheel_verifier::Guard;
 use serde_json::{Value, json};
 
-use super::fronts::{Gated, Routed, Service, long_fresh, verifier};
+use super::fronts::{long_fresh, verifier};
+use super::services::{Gated, Routed, Service};
 use super::signer::{Key, claims, encode, good, hmac, signed, signing_input, token, with, with_text, without};
 use super::table::World;
 use crate::harness::unix_now;

@@ -7,7 +7,8 @@ use http_body_util::Full;
 use keywheel_jose::Algorithm;
 use keywheel_verifier::Guard;
 
-use super::fronts::{Gated, Routed, Service, long_fresh, verifier};
+use super::fronts::{long_fresh, verifier};
+use super::services::{Gated, Routed, Service};
 use super::signer::good;
 use super::table::World;
 
