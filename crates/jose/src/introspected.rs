@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::claims::{Registered, check_audience, check_dates, claim_date, claim_text};
 use crate::json::{Json, Object, text, with_object};
+use crate::jwt::Held;
 use crate::rejection::shown;
-use crate::{Confirmation, Part, Policy, Rejection, Timestamp};
+use crate::{Confirmation, Part, Policy, Rejection, Timestamp, Verified};
 
 /// The body of an introspection response (RFC 7662 §2.2), read but not judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +27,6 @@ pub struct IntrospectionAnswer {
 /// one. Clones share it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Introspected<C>(Arc<Held<C>>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct Held<C> {
-    claims: C,
-    registered: Registered,
-}
 
 /// The body is no introspection response: nobody can say whether the token holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +128,7 @@ impl IntrospectionAnswer {
         })?;
         let claims = serde_json::from_str(&self.json)
             .map_err(|error| Rejection::UnexpectedClaims { found: shown(&error.to_string()) })?;
-        Ok(Introspected(Arc::new(Held { claims, registered })))
+        Ok(Introspected(Arc::new(Held { claims, header: None, registered })))
     }
 }
 
@@ -184,6 +179,13 @@ impl<C> Introspected<C> {
     /// What it is bound to.
     pub fn confirmation(&self) -> Option<&Confirmation> {
         self.0.registered.confirmation.as_ref()
+    }
+}
+
+/// For those who take tokens of either kind: the issuer's word over a trusted connection stands for its signature.
+impl<C> From<Introspected<C>> for Verified<C> {
+    fn from(introspected: Introspected<C>) -> Self {
+        Self(introspected.0)
     }
 }
 

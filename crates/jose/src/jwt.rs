@@ -14,13 +14,14 @@ use crate::{Algorithm, Confirmation, Holder, KeySet, Part, Policy, Rejection, Ti
 
 /// The claims of a token that held when it was checked. Only [`check`] and [`check_bound`] make one. Clones share it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Verified<C>(Arc<Held<C>>);
+pub struct Verified<C>(pub(crate) Arc<Held<C>>);
 
 #[derive(Debug, PartialEq, Eq)]
-struct Held<C> {
-    claims: C,
-    header: Arc<Header>,
-    registered: Registered,
+pub(crate) struct Held<C> {
+    pub(crate) claims: C,
+    /// `None` for a token that its issuer was asked about.
+    pub(crate) header: Option<Arc<Header>>,
+    pub(crate) registered: Registered,
 }
 
 /// The payload of a JWS whose signature is valid. Only [`check_signature`] makes one. It may be anything, and of any age.
@@ -119,7 +120,7 @@ pub fn check_bound<C: DeserializeOwned>(
         None => serde_json::from_str(payload)
             .map_err(|error| Rejection::UnexpectedClaims { found: shown(&error.to_string()) }),
     })?;
-    Ok(Verified(Arc::new(Held { claims, header: jwt.header, registered })))
+    Ok(Verified(Arc::new(Held { claims, header: Some(jwt.header), registered })))
 }
 
 /// Checks a JWS alone: shape, header, key and signature. The payload may be anything, empty too; `typ` and claims are
@@ -241,12 +242,12 @@ impl<C> Verified<C> {
 
     /// The id of the key that signed it, if the token names one.
     pub fn kid(&self) -> Option<&str> {
-        self.0.header.kid()
+        self.0.header.as_ref()?.kid()
     }
 
-    /// The algorithm it is signed with.
-    pub fn algorithm(&self) -> Algorithm {
-        self.0.header.algorithm()
+    /// The algorithm it is signed with; `None` for an opaque token, which its issuer vouched for when asked.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.0.header.as_ref().map(|header| header.algorithm())
     }
 
     /// Its `exp`, a fraction rounded up.

@@ -90,8 +90,8 @@ pub use front::{
 };
 pub use introspection::{IntrospectError, Introspection, IntrospectionBuilder};
 pub use keywheel_jose::{
-    AccessTokenClaims, Algorithm, Audience, Confirmation, DpopPolicy, DpopRejection, DpopRequest, IdTokenClaims,
-    Introspected, Policy, PolicyError, Rejection, Timestamp, TokenType, Verified,
+    AccessTokenClaims, Algorithm, Audience, Confirmation, DpopPolicy, DpopRejection, DpopRequest, Explained, IdTokenClaims,
+    Introspected, Outcome, Policy, PolicyError, Rejection, Step, Timestamp, TokenType, Verified,
 };
 pub use limits::{Limits, LimitsError};
 pub use metrics::{Alarm, FetchOutcome, FetchReport, KeysChanged, Lane, Metrics, TokenCacheEvent, UnknownKid};

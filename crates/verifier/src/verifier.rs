@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 use keywheel_jose::{
-    Algorithm, Confirmation, DpopRejection, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check_bound,
+    Algorithm, Confirmation, DpopRejection, Explained, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check_bound,
+    explain,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use crate::cache::{Flight, Health, KeyCache, KeyCacheSettings, Snapshot};
 use crate::dpop::{Dpop, DpopSettings, DpopSettingsError};
 use crate::fetch::{FetchKeys, HttpClient, HttpKeys, Source, UrlProblem, parse_source};
+use crate::introspection::{IntrospectError, Introspection};
 use crate::limits::{Limits, LimitsError};
 use crate::metrics::{Meter, Metrics, TokenCacheEvent};
 use crate::presented::Presented;
@@ -50,6 +52,7 @@ struct Issuer {
     cache: KeyCache,
     tokens: Option<TokenCache>,
     dpop: Dpop,
+    introspection: Option<Introspection>,
 }
 
 /// Why a token was not verified.
@@ -75,6 +78,12 @@ pub enum VerifyError {
         /// When the next attempt to fetch keys may have succeeded; at least a second.
         retry_after: Duration,
     },
+    /// Nobody can say whether an opaque token holds, because the introspection endpoint does not say it: a 503.
+    #[error("the issuer does not say whether the token is active")]
+    IntrospectionUnavailable {
+        /// When it is worth asking again; at least a second.
+        retry_after: Duration,
+    },
     /// There is no room to remember another DPoP proof ([`DpopSettings::max_proofs`]): a 503.
     #[error("no room to remember another DPoP proof")]
     Overloaded {
@@ -97,6 +106,7 @@ impl Verifier {
             clock: Clock::default(),
             token_cache_bytes: None,
             dpop: DpopSettings::default(),
+            introspection: None,
             meter: Meter::default(),
             warm_start_file: None,
         }
@@ -110,6 +120,7 @@ impl Verifier {
     /// - [`BuildError::NoIssuer`]: the list is empty, or a policy in it accepts any issuer
     /// - [`BuildError::IssuerTwice`]: one issuer is there twice; a policy can name [several
     ///   audiences](Policy::or_audience)
+    /// - [`BuildError::IntrospectionTwice`]: two of them would be asked about opaque tokens
     pub fn several(verifiers: impl IntoIterator<Item = Self>) -> Result<Self, BuildError> {
         let verifiers: Vec<_> = verifiers.into_iter().collect();
         let clock = verifiers.first().map(|verifier| verifier.clock.clone()).unwrap_or_default();
@@ -120,6 +131,9 @@ impl Verifier {
             if by_name.insert(name.to_owned(), index).is_some() {
                 return Err(BuildError::IssuerTwice { issuer: excerpt(name) });
             }
+        }
+        if issuers.iter().filter(|issuer| issuer.introspection.is_some()).count() > 1 {
+            return Err(BuildError::IntrospectionTwice);
         }
         match issuers.len() {
             0 => return Err(BuildError::NoIssuer),
@@ -172,6 +186,20 @@ impl Verifier {
         self.verify_presented_at(presented, self.clock.now()).await
     }
 
+    /// Every check of a token, in order, with what was expected and what was found: for the question why it is refused. It
+    /// is judged as a bearer token with the keys at hand; nothing is fetched, counted or remembered, and neither the token
+    /// nor its signature is in the answer.
+    ///
+    /// # Errors
+    /// The [`VerifyError`] that leaves nothing to explain: no keys, or an issuer that is not in the list
+    pub fn explain<C: Claims>(&self, token: &str) -> Result<Vec<Explained>, VerifyError> {
+        let issuer = self.issuer_of(token)?;
+        issuer.cache.read(|held| match held {
+            Some(held) => Ok(explain::<C>(token, &held.keys, &issuer.policy, self.clock.now())),
+            None => Err(VerifyError::KeysUnavailable { retry_after: issuer.cache.retry_after() }),
+        })
+    }
+
     /// [`verify_now`](Self::verify_now) as of `now`, for tests and tools that move time.
     ///
     /// # Errors
@@ -212,6 +240,11 @@ impl Verifier {
         presented: &Presented<'_>,
         now: Timestamp,
     ) -> Result<Verified<C>, VerifyError> {
+        if let Some((issuer, introspection)) = self.who_knows(presented.token) {
+            let verdict = issuer.ask(introspection, presented, now).await;
+            issuer.count(&verdict);
+            return verdict;
+        }
         let issuer = self.issuer_of(presented.token)?;
         let (verdict, flight) = issuer.judge(presented, now);
         let verdict = match flight {
@@ -264,6 +297,9 @@ impl Verifier {
         &self,
         presented: &Presented<'_>,
     ) -> Option<Result<Verified<C>, VerifyError>> {
+        if self.who_knows(presented.token).is_some() {
+            return None;
+        }
         let issuer = match self.issuer_of(presented.token) {
             Ok(issuer) => issuer,
             Err(error) => return Some(Err(error)),
@@ -274,6 +310,12 @@ impl Verifier {
         }
         issuer.count(&verdict);
         Some(verdict)
+    }
+
+    /// Whom to ask about a token that can't be read: one that is no JWT, where somebody can be asked.
+    fn who_knows(&self, token: &str) -> Option<(&Issuer, &Introspection)> {
+        let asked = self.issuers.iter().find_map(|issuer| Some((&**issuer, issuer.introspection.as_ref()?)));
+        asked.filter(|_| token.bytes().filter(|&byte| byte == b'.').count() != 2)
     }
 
     /// The issuer whose token this says it is. Nothing is proved yet: it only decides whose keys and policy will.
@@ -309,6 +351,29 @@ impl Issuer {
             self.dpop.spend(&proof, now)?;
         }
         verdict
+    }
+
+    /// The issuer's own verdict on a token that only it can read, and ours on what came with it.
+    async fn ask<C: Claims>(
+        &self,
+        introspection: &Introspection,
+        presented: &Presented<'_>,
+        now: Timestamp,
+    ) -> Result<Verified<C>, VerifyError> {
+        let mut holder = Ok(None);
+        let verdict = introspection
+            .introspect_bound(presented.token, &self.policy, now, |confirmation| {
+                holder = presented.confirm(confirmation, &self.dpop, now);
+                if holder.is_ok() { Ok(()) } else { Err(Rejection::SenderConstrained) }
+            })
+            .await;
+        if let Some(proof) = holder? {
+            self.dpop.spend(&proof, now)?;
+        }
+        verdict.map(Verified::from).map_err(|error| match error {
+            IntrospectError::Rejected(rejection) => VerifyError::Rejected(rejection),
+            IntrospectError::Unavailable { retry_after } => VerifyError::IntrospectionUnavailable { retry_after },
+        })
     }
 
     /// The verdict that was reached before on the same set, or a new one.
@@ -393,6 +458,7 @@ impl VerifyError {
             Self::ProofRejected(rejection) => rejection.code(),
             Self::UseDpopNonce { .. } => "use_dpop_nonce",
             Self::KeysUnavailable { .. } => "keys_unavailable",
+            Self::IntrospectionUnavailable { .. } => "introspection_unavailable",
             Self::Overloaded { .. } => "overloaded",
         }
     }
@@ -424,6 +490,7 @@ pub struct VerifierBuilder {
     clock: Clock,
     token_cache_bytes: Option<usize>,
     dpop: DpopSettings,
+    introspection: Option<Introspection>,
     meter: Meter,
     warm_start_file: Option<PathBuf>,
 }
@@ -454,6 +521,9 @@ pub enum BuildError {
         /// The issuer, escaped and cut.
         issuer: String,
     },
+    /// Two issuers in a list would be asked about opaque tokens.
+    #[error("more than one issuer would be asked about opaque tokens")]
+    IntrospectionTwice,
     /// Keys must not be read from this URL.
     #[error("the jwks_url {url} {problem}")]
     JwksUrl {
@@ -560,6 +630,14 @@ impl VerifierBuilder {
         self
     }
 
+    /// Asks the issuer about tokens that are no JWTs (RFC 7662), in the asynchronous calls; the others can't wait and refuse
+    /// them. Default: nobody is asked, and such tokens are refused. In a [list](Verifier::several) only one issuer may be
+    /// asked: an opaque token does not say whose it is, and must not be shown around.
+    pub fn introspection(mut self, introspection: Introspection) -> Self {
+        self.introspection = Some(introspection);
+        self
+    }
+
     /// How DPoP proofs are judged. Default: [`DpopSettings::default`].
     pub fn dpop(mut self, settings: DpopSettings) -> Self {
         self.dpop = settings;
@@ -612,7 +690,8 @@ impl VerifierBuilder {
             warm_start,
             wall_clock: Arc::new(move || clock.now()),
         });
-        let issuer = Arc::new(Issuer { policy: self.policy, cache, tokens, dpop });
+        let introspection = self.introspection;
+        let issuer = Arc::new(Issuer { policy: self.policy, cache, tokens, dpop, introspection });
         Ok(Verifier { issuers: [issuer].into(), by_name: Arc::default(), clock: self.clock })
     }
 }

@@ -200,7 +200,7 @@ impl Verify {
         match check::<Map<String, Value>>(&token, &keys, &policy, now) {
             Ok(verified) if self.json => Ok(print_json(&json!({
                 "valid": true,
-                "alg": verified.algorithm().as_str(),
+                "alg": verified.algorithm().map(Algorithm::as_str),
                 "kid": verified.kid(),
                 "claims": verified.claims(),
             }))?),

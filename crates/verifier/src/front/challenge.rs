@@ -195,7 +195,9 @@ impl Challenges {
                 refusal.0.dpop_nonce = HeaderValue::from_str(nonce).ok();
                 refusal
             }
-            VerifyError::KeysUnavailable { retry_after } | VerifyError::Overloaded { retry_after } => {
+            VerifyError::KeysUnavailable { retry_after }
+            | VerifyError::IntrospectionUnavailable { retry_after }
+            | VerifyError::Overloaded { retry_after } => {
                 let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, Vec::new());
                 refusal.0.retry_after = Some(*retry_after);
                 refusal

@@ -8,6 +8,7 @@ use super::*;
 use crate::fixtures::{Answer, ISSUED_AT, ISSUER, ScriptedIssuer, Signer, key_set, policy};
 
 mod dpop;
+mod opaque;
 mod several;
 mod token_cache;
 
