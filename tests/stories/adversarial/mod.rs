@@ -26,12 +26,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use keywheel_jose::Algorithm;
+use http::StatusCode;
+use keywheel_jose::{AccessTokenClaims, Algorithm};
 use keywheel_verifier::{Guard, Limits, Verifier};
 use tokio::task::JoinSet;
 
 use fronts::{Check, CommandLine, Explain, Front, Reads, Verify, VerifyNow, fits, long_fresh, verifier};
-use services::{Gated, Guarded, Routed};
+use origin::{Origin, Reply};
+use services::{Gated, Guarded, Routed, Service as _};
 use table::{Case, Verdict, World};
 use trap::Trap;
 
@@ -140,6 +142,41 @@ async fn searches_of_each_front(cases: &[Case]) -> Vec<usize> {
         searched.push(fetches.load(Ordering::Relaxed));
     }
     searched
+}
+
+/// RFC 6750 has no answer for it: where nobody can say whether a token holds, it is not called invalid (a 503, never a 401).
+/// What no key could save needs none to be refused.
+#[tokio::test]
+async fn without_keys_nothing_is_accepted_and_nothing_good_is_called_invalid() {
+    let gone = Origin::answering(Reply { status: StatusCode::BAD_GATEWAY, ..Reply::keys("") }).await;
+    let builder = Verifier::builder(World::ours().policy).jwks_url(gone.url());
+    let verifier = builder.build().expect("a verifier");
+    gone.asked(1).await;
+    let service = Routed::by_layer(&Guard::new(verifier.clone()));
+    let about_the_key = ["unknown_kid", "no_key", "ambiguous_key", "unsuitable_key", "bad_signature"];
+
+    for case in Tables::new().await.cases.iter() {
+        let refused = match case.verdict {
+            Verdict::Refuse(code) if !about_the_key.contains(&code) => Some(code),
+            _ => None,
+        };
+        if let Some(token) = fronts::text(case) {
+            let verdict = verifier.verify_now_at::<AccessTokenClaims>(token, case.instant());
+            let error = verdict.expect_err("nothing is accepted without a key");
+            assert_eq!(error.code(), refused.unwrap_or("keys_unavailable"), "{case}");
+        }
+        if service.takes(case) && case.is_a_credential() {
+            let reply = service.answer_to(case).await;
+            let (status, has_challenge) = (reply.status.as_u16(), reply.headers.contains_key("www-authenticate"));
+            match refused {
+                Some(_) => assert_eq!((status, has_challenge), (401, true), "{case}"),
+                None => {
+                    assert_eq!((status, has_challenge), (503, false), "{case}");
+                    assert!(reply.headers.contains_key("retry-after"), "{case}");
+                }
+            }
+        }
+    }
 }
 
 /// All cases, and the address that some of them name.
