@@ -16,15 +16,15 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use keywheel_verifier::{
-    AccessTokenClaims, BuildError, DpopSettings, Grants, Guard, Health, InvalidUrl, Nonce, PrometheusMetrics, Refusal,
-    Requirement, ResourceMetadata, Verifier,
+    AccessTokenClaims, BuildError, DpopSettings, Grants, Guard, Health, Introspection, InvalidUrl, Nonce,
+    PrometheusMetrics, Refusal, Requirement, ResourceMetadata, Verifier,
 };
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use tracing::{debug, warn};
 
-use crate::config::{Config, IssuerSettings, Mode, Network};
+use crate::config::{Config, IntrospectionSettings, IssuerSettings, Mode, Network};
 use crate::identity::{IdentityHeaders, TooLong};
 use crate::metrics::{Counts, render};
 use crate::original::{Asked, BadRequest, Dialect, VERIFY, host_in, only, refuse_overrides};
@@ -434,6 +434,17 @@ fn build_verifier(
     }
     if let Some(pem) = &issuer.root_certificates {
         builder = builder.root_certificates_pem(pem.clone());
+    }
+    if let Some(settings) = &issuer.introspection {
+        let IntrospectionSettings { url, client_id, client_secret, cache_ttl } = settings;
+        let mut introspection = Introspection::builder(url, client_id, client_secret).name("gate");
+        if let Some(ttl) = cache_ttl {
+            introspection = introspection.cache_ttl(*ttl);
+        }
+        if let Some(pem) = &issuer.root_certificates {
+            introspection = introspection.root_certificates_pem(pem.clone());
+        }
+        builder = builder.introspection(introspection.build()?);
     }
     if let Some(bytes) = config.cache.verified_tokens_bytes {
         builder = builder.token_cache_bytes(bytes);

@@ -15,6 +15,23 @@ pub(crate) struct IssuerSettings {
     pub(crate) limits: Limits,
     /// PEM.
     pub(crate) root_certificates: Option<Vec<u8>>,
+    pub(crate) introspection: Option<IntrospectionSettings>,
+}
+
+/// `[issuer.introspection]`: where to ask about tokens that are no JWTs, and as whom.
+#[derive(Clone)]
+pub(crate) struct IntrospectionSettings {
+    pub(crate) url: String,
+    pub(crate) client_id: String,
+    pub(crate) client_secret: String,
+    pub(crate) cache_ttl: Option<Duration>,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for IntrospectionSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IntrospectionSettings").field("url", &self.url).field("client_id", &self.client_id).finish()
+    }
 }
 
 /// Reads one. `None` only when a problem was noted.
@@ -45,6 +62,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<IssuerSettings> {
         std::fs::read(path).map_err(|error| format!("cannot read {path:?}: {error}"))
     });
     let limits = read_limits(section);
+    let introspection =
+        if section.has("introspection") { Some(section.table("introspection", read_introspection)?) } else { None };
 
     let (first, others) = audiences.split_first()?;
     let mut policy = others.iter().fold(Policy::access_token(url?, first), Policy::or_audience);
@@ -57,7 +76,32 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<IssuerSettings> {
     if let Some(bytes) = max_token_bytes {
         policy = policy.with_max_token_bytes(bytes as usize);
     }
-    Some(IssuerSettings { policy, jwks_url, limits, root_certificates })
+    Some(IssuerSettings { policy, jwks_url, limits, root_certificates, introspection })
+}
+
+fn read_introspection(section: &mut Section<'_>) -> Option<IntrospectionSettings> {
+    let url = section.text("url");
+    let client_id = section.text("client_id");
+    let both = section.has("client_secret") && section.has("client_secret_file");
+    let written = section.text("client_secret");
+    let read = section.parsed("client_secret_file", |path| {
+        let secret = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path:?}: {error}"))?;
+        let secret = secret.trim_end_matches(['\r', '\n']);
+        if secret.is_empty() { Err(format!("{path:?} is empty")) } else { Ok(secret.to_owned()) }
+    });
+    if both {
+        section.problem("client_secret_file", "cannot be set together with client_secret");
+    }
+    let cache_ttl = section.duration("cache_ttl", Duration::ZERO..=Duration::from_secs(60));
+    match (url, client_id, written.or(read)) {
+        (Some(url), Some(client_id), Some(client_secret)) => {
+            Some(IntrospectionSettings { url, client_id, client_secret, cache_ttl })
+        }
+        _ => {
+            section.problem("url", "expected url, client_id and client_secret_file");
+            None
+        }
+    }
 }
 
 /// That no limit contradicts another is found by the verifier, when it is built.

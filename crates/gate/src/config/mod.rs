@@ -23,7 +23,7 @@ use http::Uri;
 use http::header::HeaderName;
 use http::uri::{Authority, Scheme};
 
-pub(crate) use issuer::IssuerSettings;
+pub(crate) use issuer::{IntrospectionSettings, IssuerSettings};
 pub(crate) use network::Network;
 
 use crate::identity::{Claim, IdentityHeaders};

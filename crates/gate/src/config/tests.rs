@@ -49,6 +49,7 @@ fn the_examples_in_the_template_are_good() {
     std::fs::write(path("secret"), "0123456789012345678901234567890123456789\n").expect("writable");
     let text = uncommented()
         .replace("internal-ca.pem", &path("secret"))
+        .replace("introspection.secret", &path("secret"))
         .replace("dpop-nonce.secret", &path("secret"))
         .replace("/var/lib/keywheel-gate", &folder.path().display().to_string());
 
@@ -90,7 +91,7 @@ fn the_template_shows_the_defaults() {
 fn the_template_explains_every_setting() {
     let mut report = Report::default();
     let proxy = "[proxy]\nupstream = \"http://127.0.0.1:3000\"\n[resource]\nidentifier = \"https://a.example\"\n[[route]]\npath = \"/\"\n";
-    for text in [format!("{ISSUER}{proxy}"), format!("{ISSUER}[forward_auth]\n")] {
+    for text in [format!("{ISSUER}[issuer.introspection]\n{proxy}"), format!("{ISSUER}[forward_auth]\n")] {
         let table = document::parse(Path::new("gate.toml"), &text).expect("TOML");
         report.read(table, read_config);
     }
@@ -303,6 +304,23 @@ fn a_nonce_secret_comes_from_a_file_and_is_not_shown() {
     assert!(
         problems(&format!("{ISSUER}[dpop]\nnonce = true\nnonce_secret_file = \"{path}\"\n")).contains("has 5 bytes")
     );
+}
+
+#[test]
+fn whom_to_ask_about_opaque_tokens_is_told_whole() {
+    let introspection = |lines: &str| read(&format!("{ISSUER}[issuer.introspection]\n{lines}\n"));
+    let good = "url = \"https://id.example.com/introspect\"\nclient_id = \"gate\"\nclient_secret = \"hunter2\"\n";
+
+    let config = introspection(good).unwrap_or_else(|errors| panic!("{errors}"));
+
+    assert!(config.issuers[0].introspection.is_some());
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for bad in ["", "url = \"https://a\"", "client_id = \"gate\""] {
+        let problems = introspection(bad).expect_err("incomplete");
+        assert!(problems.contains("issuer[0].introspection.url: expected url, client_id and"), "{problems}");
+    }
+    let both = introspection(&format!("{good}client_secret_file = \"none\"")).expect_err("two secrets");
+    assert!(both.contains("cannot be set together with client_secret"), "{both}");
 }
 
 #[test]

@@ -335,6 +335,30 @@ async fn clients_can_find_out_where_tokens_come_from() {
     assert_eq!(world.status(Request::post(at)).await, 405);
 }
 
+#[tokio::test]
+async fn a_token_that_is_no_jwt_is_asked_about() {
+    let issuer = FakeIssuer::start().await;
+    let text = format!(
+        "[[issuer]]\nurl = \"{}\"\naudience = \"{}\"\n[issuer.introspection]\nurl = \"{}\"\n\
+         client_id = \"{}\"\nclient_secret = \"{}\"\n",
+        issuer.issuer(),
+        FakeIssuer::AUDIENCE,
+        issuer.introspection_url(),
+        FakeIssuer::CLIENT_ID,
+        FakeIssuer::CLIENT_SECRET,
+    );
+    let config = Config::read(Path::new("gate.toml"), &text, Vec::new()).unwrap_or_else(|errors| panic!("{errors}"));
+    let gate = Gate::build(config).expect("a gate");
+    let world = World { issuer, gate };
+    let token = world.issuer.token().subject("alice").opaque();
+
+    let response = world.answer(with_token(Request::get("/verify"), &token)).await;
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(header(&response, "x-auth-subject"), "alice");
+    assert_eq!(world.status(with_token(Request::get("/verify"), "invented")).await, 401);
+}
+
 /// Keys that never come.
 struct Unreachable;
 
