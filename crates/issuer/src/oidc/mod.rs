@@ -1,15 +1,25 @@
 //! OAuth 2.1 and OpenID Connect: a file per endpoint, and the one place where their errors reach the wire.
 
-mod authorize;
+pub(crate) mod authorize;
+pub(crate) mod backchannel;
+mod client_assertion;
 mod client_auth;
+pub(crate) mod client_keys;
 pub(crate) mod discovery;
 mod grants;
-pub(crate) mod jwks;
 mod hint;
+pub(crate) mod introspect;
+pub(crate) mod jwks;
+pub(crate) mod logout;
 mod mint;
-mod opaque;
+pub(crate) mod opaque;
+mod presented;
 mod profile;
+pub(crate) mod revoke;
+#[cfg(test)]
+mod tests;
 pub(crate) mod token;
+pub(crate) mod userinfo;
 
 use axum::response::Response;
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
