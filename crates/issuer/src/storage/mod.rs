@@ -26,6 +26,7 @@ mod consents;
 mod events;
 mod fetchers;
 mod grants;
+pub(crate) mod housekeeping;
 mod keys;
 mod logout_queue;
 mod purge;
