@@ -4,6 +4,7 @@
 //! waiting for it. Key generation is the one exception for randomness: the generators of `p256`, `rsa` and
 //! `aws-lc-rs` draw from the operating system themselves (`keys/material.rs`).
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -55,6 +56,13 @@ impl Author {
     #[must_use]
     pub fn rotator() -> Self {
         Self::new("rotator", &format!("{}, process {}", host(), std::process::id()))
+    }
+
+    /// Somebody who is signed in, by their id, at a browser with this network address.
+    #[must_use]
+    pub fn person(user_id: &str, address: Option<IpAddr>) -> Self {
+        let address = address.map_or_else(|| "unknown address".to_owned(), |address| address.to_string());
+        Self::new(&format!("user {user_id}"), &address)
     }
 
     fn new(actor: &str, origin: &str) -> Self {

@@ -9,11 +9,13 @@
 //! - [`users`]: the people who sign in
 //! - [`keys`]: sign, publish, rotate
 //! - `oidc`: the OAuth endpoints
+//! - `api`: sign-in for first-party pages and apps
 //! - [`http`]: the route table and the accept loop
 //! - [`admin`]: what an operator can do
 //! - [`cli`]: the command line, one of the faces of [`admin`]
 
 pub mod admin;
+mod api;
 pub mod app;
 pub mod cli;
 pub mod clients;
@@ -21,6 +23,7 @@ pub mod config;
 pub mod edges;
 pub mod http;
 pub mod keys;
+pub mod login;
 pub mod metrics;
 mod oidc;
 mod outgoing;

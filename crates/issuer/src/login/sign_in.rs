@@ -1,0 +1,117 @@
+//! Whether a name and a password are somebody's.
+//!
+//! 1. An address that failed too often waits; so does an account (`limits`). Attempts are counted before anything is
+//!    compared, and by what was typed, so that accounts which don't exist behave like others.
+//! 2. The password is hashed in any case, so that time tells nothing about who exists.
+//! 3. A wrong password, an unknown name and a disabled user are one answer.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use keywheel_jose::Timestamp;
+use serde_json::json;
+use tracing::{error, warn};
+
+use crate::app::App;
+use crate::config::LimitSettings;
+use crate::oidc::opaque::sha256;
+use crate::storage::{Attempt, EventKind, NewEvent, Origin, StoreError, ThrottlePolicy};
+use crate::users::{PasswordError, User, Verdict, login_key};
+
+/// What becomes of an attempt.
+#[derive(Debug)]
+pub(crate) enum SignIn {
+    /// It is this user, who may sign in.
+    Accepted(Box<User>),
+    /// It is nobody who may sign in.
+    Refused,
+    /// There were too many attempts; nothing was compared.
+    Throttled {
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// The password can't be hashed at this moment, for want of room as a rule; nothing was compared.
+    Busy,
+}
+
+/// Checks what somebody typed, and tells the events of what came of it. A session is not started by it.
+///
+/// # Errors
+/// [`StoreError`] when the database does not answer.
+pub(crate) async fn check(
+    app: &App,
+    name: &str,
+    password: &str,
+    address: Option<IpAddr>,
+) -> Result<SignIn, StoreError> {
+    let (now, elapsed) = (app.clock.now(), app.clock.elapsed());
+    let origin_address = address.map(|address| address.to_canonical().to_string());
+    let origin = Origin { at: now, address: origin_address.as_deref() };
+    if let Some(wait) = address.and_then(|address| app.login.addresses.wait(address, elapsed)) {
+        tell_throttled(app, "address", &origin).await?;
+        return Ok(SignIn::Throttled { wait });
+    }
+    let key = sha256(&login_key(name));
+    if let Attempt::Blocked { until } = app.store.spend_attempt(&key, now, &policy(&app.config.limits)).await? {
+        tell_throttled(app, "account", &origin).await?;
+        return Ok(SignIn::Throttled { wait: wait_until(until, now) });
+    }
+    let user = app.store.user_by_login(name).await?;
+    let hash = user.as_ref().and_then(|user| user.password_hash.as_ref());
+    let verdict = match app.passwords.verify(password, hash).await {
+        Ok(verdict) => verdict,
+        Err(failure) => {
+            if let PasswordError::Failed(reason) = failure {
+                error!(reason, "passwords can't be checked");
+            }
+            return Ok(SignIn::Busy);
+        }
+    };
+    match (verdict, user) {
+        (Verdict::Right { rehashed }, Some(user)) if !user.disabled => {
+            app.store.clear_attempts(&key).await?;
+            if let (Some(new), Some(old)) = (rehashed, &user.password_hash)
+                && let Err(failure) = app.store.rehash_password(&user.id, old, &new).await
+            {
+                warn!(error = crate::chain(&failure), "a password stays hashed the old way");
+            }
+            Ok(SignIn::Accepted(Box::new(user)))
+        }
+        (_, user) => {
+            if let Some(address) = address {
+                app.login.addresses.note_failure(address, elapsed);
+            }
+            let event = NewEvent {
+                kind: EventKind::SignInFailed,
+                user_id: user.as_ref().map(|user| user.id.as_str()),
+                client_id: None,
+                sid: None,
+                details: json!({ "disabled": user.as_ref().is_some_and(|user| user.disabled) }),
+            };
+            app.store.record_event(event, &origin).await?;
+            Ok(SignIn::Refused)
+        }
+    }
+}
+
+async fn tell_throttled(app: &App, what: &str, origin: &Origin<'_>) -> Result<(), StoreError> {
+    let details = json!({ "by": what });
+    let event = NewEvent { kind: EventKind::SignInThrottled, user_id: None, client_id: None, sid: None, details };
+    app.store.record_event(event, origin).await
+}
+
+/// The attempt that is one too many makes the next wait; each wait is as long as the first, because a stranger can cause
+/// it.
+fn policy(limits: &LimitSettings) -> ThrottlePolicy {
+    ThrottlePolicy {
+        free: limits.account_failures - 1,
+        first_wait: limits.account_lock,
+        longest_wait: limits.account_lock,
+        forget_after: limits.account_window,
+    }
+}
+
+/// One second at least: the wait may be over by the time it is told.
+fn wait_until(until: Timestamp, now: Timestamp) -> Duration {
+    until.duration_since(now).max(Duration::from_secs(1))
+}
