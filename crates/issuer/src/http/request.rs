@@ -118,7 +118,8 @@ pub(crate) fn decode(text: &[u8]) -> Result<String, RequestError> {
     Ok(decoded)
 }
 
-async fn read_body(body: Body, limit: usize, deadline: Duration) -> Result<Bytes, RequestError> {
+/// Reads a body that is no form.
+pub(crate) async fn read_body(body: Body, limit: usize, deadline: Duration) -> Result<Bytes, RequestError> {
     let announced = http_body::Body::size_hint(&body).lower();
     if announced > limit as u64 {
         return Err(RequestError::TooLarge);
@@ -131,7 +132,8 @@ async fn read_body(body: Body, limit: usize, deadline: Duration) -> Result<Bytes
     }
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
+/// Whether the body is said to be a form.
+pub(crate) fn is_form(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();

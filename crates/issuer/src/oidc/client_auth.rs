@@ -1,60 +1,126 @@
-//! Client authentication at the token endpoint (RFC 6749 §2.3).
+//! Client authentication at the token, introspection and revocation endpoints (RFC 6749 §2.3, OpenID Connect Core §9).
 
-use axum::http::HeaderMap;
+use std::sync::Arc;
+
+use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::GeneralPurposeConfig;
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use std::sync::Arc;
+use http::request::Parts;
+use tracing::info;
 
-use super::OAuthError;
+use super::{OAuthError, client_assertion};
+use crate::app::App;
 use crate::clients::{Client, ClientAuthMethod};
 use crate::http::request::{Form, decode};
 use crate::registry::Registry;
 
-/// Finds out which client sent a request, by its secret in the `Authorization` header or in the body.
+/// What a request brings to show which client sent it.
+enum Presented<'f> {
+    /// A secret in the `Authorization` header.
+    InHeader { id: String, secret: String },
+    /// A secret in the body.
+    InBody { id: &'f str, secret: &'f str },
+    /// A signed assertion, which names the client; the body may as well.
+    Assertion { assertion: &'f str, id: Option<&'f str> },
+    /// Nothing but its name, as public clients do.
+    Name(&'f str),
+}
+
+/// Reads a request to `endpoint` and finds out which client sent it: the first steps of every endpoint for clients.
 ///
-/// A client that is registered for one of the two methods can use only that one.
+/// # Errors
+/// - [`OAuthError::Unreadable`]: no form, or not one as it should be
+/// - [`OAuthError::InvalidRequest`]: parameters in the address, where they would be logged ("MUST NOT be included in the
+///   request URI", RFC 6749 §2.3.1)
+/// - those of [`authenticate`]
+pub(super) async fn identify(
+    app: &App,
+    parts: &Parts,
+    body: Body,
+    endpoint: &str,
+) -> Result<(Form, Arc<Client>), OAuthError> {
+    if parts.uri.query().is_some() {
+        return Err(OAuthError::InvalidRequest("parameters belong into the body, not into the address"));
+    }
+    let server = &app.config.server;
+    let form = Form::read(&parts.headers, body, server.max_body_bytes, server.body_timeout).await?;
+    let client = authenticate(app, &parts.headers, &form, endpoint).await.inspect_err(|refusal| {
+        info!(reason = %refusal, "a client did not authenticate");
+    })?;
+    Ok((form, client))
+}
+
+/// Finds out which client sent a request to `endpoint`. A client can use only the method it is registered for; a secret
+/// whose method was left open can be sent either way.
+///
+/// Secrets and names are held against the registry in memory; only an assertion takes the database and perhaps the network.
 ///
 /// # Errors
 /// - [`OAuthError::InvalidRequest`]: more than one method, or the same twice ("The client MUST NOT use more than one
 ///   authentication method in each request", RFC 6749 §2.3)
-/// - [`OAuthError::InvalidClient`]: no method, an unknown client, a wrong secret, a malformed header
-pub(super) fn authenticate(registry: &Registry, headers: &HeaderMap, form: &Form) -> Result<Arc<Client>, OAuthError> {
-    let mut authorizations = headers.get_all(AUTHORIZATION).iter();
-    let authorization = authorizations.next();
-    if authorizations.next().is_some() {
-        return Err(OAuthError::InvalidRequest("the Authorization header is included more than once"));
-    }
-    let (body_id, body_secret) = (form.get("client_id"), form.get("client_secret"));
-    if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
-        return Err(OAuthError::InvalidClient);
-    }
-    match authorization {
-        Some(_) if body_secret.is_some() => {
-            Err(OAuthError::InvalidRequest("more than one client authentication method is used"))
+/// - [`OAuthError::InvalidClient`]: no method, an unknown client, a wrong secret, a malformed header, an assertion that
+///   does not hold
+/// - [`OAuthError::Storage`]: whether an assertion was used before is not known
+async fn authenticate(app: &App, headers: &HeaderMap, form: &Form, endpoint: &str) -> Result<Arc<Client>, OAuthError> {
+    match Presented::read(headers, form)? {
+        // In a box, so that the requests without one are not the larger for it.
+        Presented::Assertion { assertion, id } => {
+            Box::pin(client_assertion::authenticate(app, assertion, id, endpoint)).await
         }
-        Some(header) => {
-            let (id, secret) = basic_credentials(header.as_bytes()).ok_or(OAuthError::InvalidClient)?;
-            // RFC 6749 §3.2.1: a client may name itself in the body too; it can't name another.
-            if body_id.is_some_and(|named| named != id) {
-                return Err(OAuthError::InvalidRequest("client_id is not the client that authenticates"));
-            }
-            verify(registry, &id, &secret, ClientAuthMethod::ClientSecretBasic)
-        }
-        None => match (body_id, body_secret) {
-            (Some(id), Some(secret)) => verify(registry, id, secret, ClientAuthMethod::ClientSecretPost),
-            _ => Err(OAuthError::InvalidClient),
-        },
+        presented => presented.known(&app.clients()),
     }
 }
 
-fn verify(registry: &Registry, id: &str, secret: &str, method: ClientAuthMethod) -> Result<Arc<Client>, OAuthError> {
-    let client = registry.authenticate(id, secret).ok_or(OAuthError::InvalidClient)?;
-    match client.auth_method() {
-        Some(registered) if registered != method => Err(OAuthError::InvalidClient),
-        _ => Ok(client),
+impl<'f> Presented<'f> {
+    fn read(headers: &HeaderMap, form: &'f Form) -> Result<Self, OAuthError> {
+        let mut authorizations = headers.get_all(AUTHORIZATION).iter();
+        let authorization = authorizations.next();
+        if authorizations.next().is_some() {
+            return Err(OAuthError::InvalidRequest("the Authorization header is included more than once"));
+        }
+        let (id, secret, assertion) = (form.get("client_id"), form.get("client_secret"), form.get("client_assertion"));
+        match (authorization, secret, assertion) {
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                Err(OAuthError::InvalidRequest("more than one client authentication method is used"))
+            }
+            (Some(header), None, None) => {
+                let (named, secret) = basic_credentials(header.as_bytes()).ok_or(OAuthError::InvalidClient)?;
+                // RFC 6749 §3.2.1: a client may name itself in the body too; it can't name another.
+                if id.is_some_and(|id| named != id) {
+                    return Err(OAuthError::InvalidRequest("client_id is not the client that authenticates"));
+                }
+                Ok(Self::InHeader { id: named, secret })
+            }
+            (None, Some(secret), None) => Ok(Self::InBody { id: id.ok_or(OAuthError::InvalidClient)?, secret }),
+            (None, None, Some(assertion)) => match form.get("client_assertion_type") {
+                Some(client_assertion::JWT_BEARER) => Ok(Self::Assertion { assertion, id }),
+                Some(_) => Err(OAuthError::InvalidClient),
+                None => Err(OAuthError::InvalidRequest("client_assertion_type is missing")),
+            },
+            (None, None, None) if form.get("client_assertion_type").is_some() => {
+                Err(OAuthError::InvalidRequest("client_assertion is missing"))
+            }
+            (None, None, None) => Ok(Self::Name(id.ok_or(OAuthError::InvalidClient)?)),
+        }
+    }
+
+    /// The client, as far as memory can tell.
+    fn known(self, registry: &Registry) -> Result<Arc<Client>, OAuthError> {
+        let (client, method) = match self {
+            Self::InHeader { id, secret } => (registry.authenticate(&id, &secret), ClientAuthMethod::ClientSecretBasic),
+            Self::InBody { id, secret } => (registry.authenticate(id, secret), ClientAuthMethod::ClientSecretPost),
+            Self::Name(id) => (registry.find(id).filter(|client| client.is_public()).cloned(), ClientAuthMethod::None),
+            Self::Assertion { .. } => return Err(OAuthError::InvalidClient),
+        };
+        let client = client.ok_or(OAuthError::InvalidClient)?;
+        match client.auth_method() {
+            Some(registered) if registered != method => Err(OAuthError::InvalidClient),
+            _ => Ok(client),
+        }
     }
 }
 
@@ -95,7 +161,8 @@ mod tests {
             map.append(AUTHORIZATION, HeaderValue::from_str(header).expect("a header"));
         }
         let form = Form::parse(body.as_bytes()).expect("a form");
-        authenticate(registry, &map, &form).map(|client| client.id.clone()).map_err(|error| error.code())
+        let found = Presented::read(&map, &form).and_then(|presented| presented.known(registry));
+        found.map(|client| client.id.clone()).map_err(|error| error.code())
     }
 
     fn basic(credentials: &str) -> String {
@@ -138,6 +205,31 @@ mod tests {
         assert_eq!(attempt(&registry(None), &[&header], &format!("client_secret={SECRET}")), Err("invalid_request"));
         assert_eq!(attempt(&registry(None), &[&header], "client_id=another"), Err("invalid_request"));
         assert!(attempt(&registry(None), &[&header], "client_id=shop%2B1").is_ok());
+        let assertion = format!("client_assertion=a.b.c&client_assertion_type={}", client_assertion::JWT_BEARER);
+        let secret = format!("client_id=shop%2B1&client_secret={SECRET}");
+        assert_eq!(attempt(&registry(None), &[&header], &assertion), Err("invalid_request"));
+        assert_eq!(attempt(&registry(None), &[], &format!("{assertion}&{secret}")), Err("invalid_request"));
+    }
+
+    #[test]
+    fn an_assertion_comes_with_its_type() {
+        assert_eq!(attempt(&registry(None), &[], "client_assertion=a.b.c"), Err("invalid_request"));
+        let alone = format!("client_id=shop%2B1&client_assertion_type={}", client_assertion::JWT_BEARER);
+        assert_eq!(attempt(&registry(None), &[], &alone), Err("invalid_request"));
+        let saml = "client_assertion=x&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:saml2-bearer";
+        assert_eq!(attempt(&registry(None), &[], saml), Err("invalid_client"));
+    }
+
+    #[test]
+    fn a_name_is_enough_for_a_public_client_and_for_nobody_else() {
+        let app = Client::new("app", crate::clients::Authentication::None);
+        let secret = crate::registry::tests::client("shop", SECRET, None);
+        let registry = Registry::new([app, secret]);
+
+        assert_eq!(attempt(&registry, &[], "client_id=app"), Ok("app".to_owned()));
+        assert_eq!(attempt(&registry, &[], "client_id=shop"), Err("invalid_client"));
+        assert_eq!(attempt(&registry, &[], &format!("client_id=app&client_secret={SECRET}")), Err("invalid_client"));
+        assert_eq!(attempt(&registry, &[&basic("app:x")], ""), Err("invalid_client"));
     }
 
     #[test]

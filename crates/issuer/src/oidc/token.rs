@@ -12,23 +12,25 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::{Request, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Request, StatusCode};
 use keywheel_jose::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tracing::{error, info};
+use tracing::error;
 
-use super::client_auth::authenticate;
+use super::client_auth::identify;
 use super::grants::{OnBehalf, authorization_code, client_credentials, refresh_token};
 use super::mint::{IdTokenRequest, Person};
 use super::opaque::Opaque;
 use super::{AccessTokenRequest, OAuthError, profile};
 use crate::app::App;
 use crate::clients::{Client, GrantType};
-use crate::http::reply;
 use crate::http::request::{Form, Peer};
+use crate::http::{cors, reply};
 use crate::keys::SignError;
-use crate::storage::Origin;
+use crate::storage::{NewGrant, Origin};
+use crate::users::User;
 
 /// The answer of RFC 6749 §5.1, and OpenID Connect Core §3.1.3.3.
 #[derive(Serialize)]
@@ -44,9 +46,14 @@ struct TokenResponse<'a> {
     id_token: Option<&'a str>,
 }
 
+/// Path below the issuer.
+const ENDPOINT: &str = "/oauth2/token";
+
 /// Answers a token request.
 pub(crate) async fn token(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    match grant(&app, request).await {
+    let (parts, body) = request.into_parts();
+    let mut client = None;
+    let response = match grant(&app, &parts, body, &mut client).await {
         Ok(response) => {
             app.answers.token_ok.inc();
             response
@@ -54,37 +61,36 @@ pub(crate) async fn token(State(app): State<Arc<App>>, request: Request<Body>) -
         Err(refusal) => {
             app.metrics.refused(refusal.code());
             let response = refusal.into_response();
-            app.metrics.answered("/oauth2/token", response.status().as_u16()).inc();
+            app.metrics.answered(ENDPOINT, response.status().as_u16()).inc();
             response
         }
-    }
+    };
+    cors::readable(&app, &parts.headers, client.as_deref(), response)
 }
 
-async fn grant(app: &App, request: Request<Body>) -> Result<Response, OAuthError> {
-    // RFC 6749 §2.3.1: credentials "MUST NOT be included in the request URI".
-    let (parts, body) = request.into_parts();
-    if parts.uri.query().is_some() {
-        return Err(OAuthError::InvalidRequest("parameters belong into the body, not into the address"));
-    }
-    let server = &app.config.server;
-    let form = Form::read(&parts.headers, body, server.max_body_bytes, server.body_timeout).await?;
-    let client = authenticate(&app.clients(), &parts.headers, &form).inspect_err(|refusal| {
-        info!(reason = %refusal, "a client did not authenticate");
-    })?;
+/// `OPTIONS /oauth2/token`
+pub(crate) async fn preflight(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    cors::preflight(&app, &headers, "POST")
+}
+
+/// `client` becomes known before the answer does.
+async fn grant(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Client>>) -> Result<Response, OAuthError> {
+    let (form, known) = identify(app, parts, body, ENDPOINT).await?;
+    let client = &*client.insert(known);
 
     let now = app.clock.now();
     let address = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
     let origin = Origin { at: now, address: address.as_deref() };
     match form.get("grant_type") {
         None => Err(OAuthError::InvalidRequest("grant_type is missing")),
-        Some("client_credentials") => for_itself(app, &client, &form, now),
+        Some("client_credentials") => for_itself(app, client, &form, now),
         Some("authorization_code") => {
-            let granted = authorization_code::redeem(app, &client, &form, &origin).await?;
-            on_behalf(app, &client, &granted, now).await
+            let granted = authorization_code::redeem(app, client, &form, &origin).await?;
+            on_behalf(app, client, &granted, now).await
         }
         Some("refresh_token") => {
-            let granted = refresh_token::rotate(app, &client, &form, &origin).await?;
-            on_behalf(app, &client, &granted, now).await
+            let granted = refresh_token::rotate(app, client, &form, &origin).await?;
+            on_behalf(app, client, &granted, now).await
         }
         Some(_) => Err(OAuthError::UnsupportedGrantType),
     }
@@ -124,39 +130,17 @@ fn for_itself(app: &App, client: &Client, form: &Form, now: Timestamp) -> Result
 async fn on_behalf(app: &App, client: &Client, granted: &OnBehalf, now: Timestamp) -> Result<Response, OAuthError> {
     let allowed = &granted.grant.allowed;
     let user = app.store.user_by_id(&allowed.user_id).await.map_err(OAuthError::Storage)?;
-    let user = user.filter(|user| !user.disabled).ok_or(OAuthError::InvalidGrant("the person may not sign in any more"))?;
-    let roles = client.visible_roles(&user.roles);
-    let person = Person {
-        grant_id: &allowed.id,
-        sid: allowed.sid.as_deref(),
-        auth_time: allowed.auth_time,
-        acr: allowed.acr.as_deref(),
-        amr: &allowed.amr,
-        roles: &roles,
-    };
-    let issuer = app.config.issuer.as_str();
-    let (scope, audiences) = (granted.scopes.join(" "), granted.audiences.iter().map(String::as_str).collect::<Vec<_>>());
-    let lifetime = client.access_ttl.unwrap_or(app.config.tokens.access_ttl);
-    let request = AccessTokenRequest {
-        issuer,
-        subject: &user.id,
-        client_id: &client.id,
-        audiences: &audiences,
-        scope: &scope,
-        lifetime,
-        alg: client.access_token_alg,
-        clock_skew: app.config.keys.rotation.clock_skew(),
-        person: Some(person),
-    };
-    let access_token = request.mint(&app.keys, app.entropy.as_ref(), now).map_err(|it| unsigned(client, it))?;
+    let user =
+        user.filter(|user| !user.disabled).ok_or(OAuthError::InvalidGrant("the person may not sign in any more"))?;
+    let access_token = access_token(app, client, granted, &user, now)?;
     let id_token = if granted.scopes.iter().any(|scope| scope == "openid") {
         let request = IdTokenRequest {
-            issuer,
+            issuer: app.config.issuer.as_str(),
             subject: &user.id,
             client_id: &client.id,
             nonce: granted.nonce.as_deref(),
             access_token: Some(&access_token),
-            person,
+            person: person(allowed, &[]),
             claims: profile::claims(&user, wanted_in_id_token(allowed.claims_request.as_ref())),
             lifetime: app.config.tokens.id_ttl,
             alg: client.id_token_alg(&app.config.keys.algorithms),
@@ -168,11 +152,48 @@ async fn on_behalf(app: &App, client: &Client, granted: &OnBehalf, now: Timestam
     answer(&TokenResponse {
         access_token: &access_token,
         token_type: "Bearer",
-        expires_in: lifetime.as_secs(),
+        expires_in: app.config.tokens.access_ttl_of(client).as_secs(),
         refresh_token: granted.refresh_token.as_ref().map(Opaque::expose),
-        scope: &scope,
+        scope: &granted.scopes.join(" "),
         id_token: id_token.as_deref(),
     })
+}
+
+/// An access token for a client that acts on behalf of `user`, who may sign in.
+///
+/// # Errors
+/// [`OAuthError::Unavailable`], [`OAuthError::ServerError`]
+pub(super) fn access_token(
+    app: &App,
+    client: &Client,
+    granted: &OnBehalf,
+    user: &User,
+    now: Timestamp,
+) -> Result<String, OAuthError> {
+    let roles = client.visible_roles(&user.roles);
+    let request = AccessTokenRequest {
+        issuer: app.config.issuer.as_str(),
+        subject: &user.id,
+        client_id: &client.id,
+        audiences: &granted.audiences.iter().map(String::as_str).collect::<Vec<_>>(),
+        scope: &granted.scopes.join(" "),
+        lifetime: app.config.tokens.access_ttl_of(client),
+        alg: client.access_token_alg,
+        clock_skew: app.config.keys.rotation.clock_skew(),
+        person: Some(person(&granted.grant.allowed, &roles)),
+    };
+    request.mint(&app.keys, app.entropy.as_ref(), now).map_err(|failure| unsigned(client, failure))
+}
+
+fn person<'a>(grant: &'a NewGrant, roles: &'a [&'a str]) -> Person<'a> {
+    Person {
+        grant_id: &grant.id,
+        sid: grant.sid.as_deref(),
+        auth_time: grant.auth_time,
+        acr: grant.acr.as_deref(),
+        amr: &grant.amr,
+        roles,
+    }
 }
 
 /// The names under `id_token` of the `claims` parameter.
