@@ -54,6 +54,21 @@ pub struct ErrorLabel {
     error: &'static str,
 }
 
+/// Label: how telling a client of a logout went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LogoutOutcomeLabel {
+    outcome: &'static str,
+}
+
+impl LogoutOutcomeLabel {
+    /// The client knows.
+    pub(crate) const DELIVERED: Self = Self { outcome: "delivered" };
+    /// It is tried again.
+    pub(crate) const FAILED: Self = Self { outcome: "failed" };
+    /// It is not tried again.
+    pub(crate) const GIVEN_UP: Self = Self { outcome: "given_up" };
+}
+
 /// All that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -66,6 +81,7 @@ pub struct Metrics {
     pub last_tick: Gauge,
     answers: Family<AnswerLabel, Counter>,
     refusals: Family<ErrorLabel, Counter>,
+    logouts: Family<LogoutOutcomeLabel, Counter>,
     /// Open connections.
     pub connections: Gauge,
     rings: RingGauges,
@@ -96,6 +112,7 @@ impl Metrics {
         let last_tick = Gauge::default();
         let answers = Family::default();
         let refusals = Family::default();
+        let logouts = Family::default();
         let connections = Gauge::default();
         let rings = RingGauges::default();
         let fresh: Gauge<f64, AtomicU64> = Gauge::default();
@@ -110,6 +127,7 @@ impl Metrics {
         );
         registry.register("http_requests", "Requests answered, by route and status", answers.clone());
         registry.register("token_refusals", "Refused token requests, by error code", refusals.clone());
+        registry.register("backchannel_logouts", "Attempts to tell a client of a logout, by outcome", logouts.clone());
         registry.register("connections_open", "Open connections", connections.clone());
         registry.register("key_active_age_seconds", "Age of the key that signs", rings.active_age.clone());
         registry.register(
@@ -141,6 +159,7 @@ impl Metrics {
             last_tick,
             answers,
             refusals,
+            logouts,
             connections,
             rings,
             fresh,
@@ -169,6 +188,11 @@ impl Metrics {
     /// Counts a refusal of the token endpoint.
     pub(crate) fn refused(&self, error: &'static str) {
         self.refusals.get_or_create(&ErrorLabel { error }).inc();
+    }
+
+    /// Counts an attempt to tell a client of a logout.
+    pub(crate) fn logouts(&self, outcome: LogoutOutcomeLabel) {
+        self.logouts.get_or_create(&outcome).inc();
     }
 
     /// The text that Prometheus reads, as of `now`.

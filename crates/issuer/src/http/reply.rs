@@ -3,7 +3,9 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, PRAGMA, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -43,6 +45,22 @@ pub(crate) fn problem(status: StatusCode, detail: &str) -> Response {
 pub(crate) fn method_not_allowed(allow: &'static str) -> Response {
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("use {allow} here"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+/// 303: go on there with GET, and send nothing of this request along (RFC 9110 §15.4.4, RFC 9700 §4.12). `location` is an
+/// address that was held against a list.
+pub(crate) fn see_other(location: &str) -> Response {
+    let Ok(location) = HeaderValue::from_str(location) else {
+        return problem(StatusCode::BAD_REQUEST, "the address to go on to can't be sent in a header");
+    };
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 

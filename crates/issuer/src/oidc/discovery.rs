@@ -8,53 +8,75 @@ use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL};
 use http::{HeaderValue, StatusCode};
 use keywheel_jose::Algorithm;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::profile;
 use crate::app::App;
+use crate::clients::OPENID_SCOPES;
 use crate::config::IssuerUrl;
 use crate::http::reply;
+use crate::login::languages;
 
-/// The two documents, as bytes.
-pub(crate) struct Documents {
-    openid: Bytes,
-    oauth: Bytes,
-}
+/// The document, as bytes: one for both addresses, since neither standard minds what the other adds.
+pub(crate) struct Document(Bytes);
 
-impl Documents {
-    /// Writes the documents of `issuer`.
+impl Document {
+    /// Writes the document of `issuer`, which signs with `algorithms`.
     pub(crate) fn new(issuer: &IssuerUrl, algorithms: &[Algorithm]) -> Self {
-        let mut document = json!({
+        let endpoint = |path| issuer.endpoint(path);
+        let names = |algorithms: &[Algorithm]| algorithms.iter().map(|alg| alg.as_str()).collect::<Vec<_>>();
+        let with_secrets = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+        let with_all = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+        let by_scope = OPENID_SCOPES.iter().flat_map(|scope| profile::claims_of_scope(scope));
+        let claims: Vec<&str> = OF_THE_TOKEN.iter().chain(by_scope).copied().collect();
+        let document = json!({
             "issuer": issuer.as_str(),
-            "token_endpoint": issuer.endpoint("/oauth2/token"),
-            "jwks_uri": issuer.endpoint("/.well-known/jwks.json"),
-            // RFC 8414 §2 requires the member; there is no authorization endpoint, so no response type.
-            "response_types_supported": [],
-            "grant_types_supported": ["client_credentials"],
-            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "authorization_endpoint": endpoint("/oauth2/authorize"),
+            "token_endpoint": endpoint("/oauth2/token"),
+            "userinfo_endpoint": endpoint("/oauth2/userinfo"),
+            "jwks_uri": endpoint("/.well-known/jwks.json"),
+            "revocation_endpoint": endpoint("/oauth2/revoke"),
+            "introspection_endpoint": endpoint("/oauth2/introspect"),
+            "end_session_endpoint": endpoint("/oauth2/logout"),
+            "scopes_supported": OPENID_SCOPES,
+            "claims_supported": claims,
+            "claim_types_supported": ["normal"],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query", "fragment", "form_post"],
+            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+            "code_challenge_methods_supported": ["S256"],
+            "prompt_values_supported": ["none", "login", "consent", "select_account"],
+            "ui_locales_supported": languages().collect::<Vec<_>>(),
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": names(algorithms),
+            "token_endpoint_auth_methods_supported": with_all,
+            "token_endpoint_auth_signing_alg_values_supported": names(&Algorithm::ALL),
+            "revocation_endpoint_auth_methods_supported": with_all,
+            "revocation_endpoint_auth_signing_alg_values_supported": names(&Algorithm::ALL),
+            "introspection_endpoint_auth_methods_supported": with_secrets,
+            "introspection_endpoint_auth_signing_alg_values_supported": names(&Algorithm::ALL),
+            "authorization_response_iss_parameter_supported": true,
+            "claims_parameter_supported": true,
+            "request_parameter_supported": false,
+            // OpenID Connect Discovery §3: "If omitted, the default value is true".
+            "request_uri_parameter_supported": false,
+            "backchannel_logout_supported": true,
+            "backchannel_logout_session_supported": true,
+            "frontchannel_logout_supported": true,
+            "frontchannel_logout_session_supported": true,
         });
-        let oauth = document.to_string().into();
-        // Required by OpenID Connect Discovery §3, whoever the subject is.
-        document["subject_types_supported"] = json!(["public"]);
-        document["id_token_signing_alg_values_supported"] =
-            algorithms.iter().map(|alg| Value::from(alg.as_str())).collect();
-        Self { openid: document.to_string().into(), oauth }
+        Self(document.to_string().into())
     }
 }
 
-/// `GET /.well-known/openid-configuration`
-pub(crate) async fn openid(State(app): State<Arc<App>>) -> Response {
-    answer(&app.discovery.openid)
-}
-
-/// `GET /.well-known/oauth-authorization-server`
-pub(crate) async fn oauth(State(app): State<Arc<App>>) -> Response {
-    answer(&app.discovery.oauth)
-}
-
-fn answer(document: &Bytes) -> Response {
+/// `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`
+pub(crate) async fn discovery(State(app): State<Arc<App>>) -> Response {
     let json = HeaderValue::from_static("application/json");
-    let mut response = reply::with_body(StatusCode::OK, json, document.clone());
+    let mut response = reply::with_body(StatusCode::OK, json, app.discovery.0.clone());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }
+
+/// What ID tokens say beside what they say of the person.
+const OF_THE_TOKEN: [&str; 10] = ["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid"];

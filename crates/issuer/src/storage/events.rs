@@ -32,6 +32,8 @@ pub enum EventKind {
     SignInThrottled,
     /// A session ended.
     SignedOut,
+    /// A client could not be told that a session ended, and will not be.
+    LogoutUndelivered,
     /// A client was given a grant: somebody is signed in to it.
     GrantIssued,
     /// A grant was ended.
@@ -57,6 +59,7 @@ impl EventKind {
             EventKind::SignInFailed => "user.sign_in_failed",
             EventKind::SignInThrottled => "user.sign_in_throttled",
             EventKind::SignedOut => "user.signed_out",
+            EventKind::LogoutUndelivered => "logout.undelivered",
             EventKind::GrantIssued => "grant.issued",
             EventKind::GrantRevoked => "grant.revoked",
             EventKind::CodeReused => "code.reused",
