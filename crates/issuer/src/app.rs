@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tracing::{debug, error, warn};
 
+use crate::admin::users::{UserError, declare_users};
 use crate::chain;
 use crate::config::Config;
 use crate::edges::{Author, Clock, Edges, Entropy};
@@ -25,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::oidc::discovery::Documents;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::storage::{Store, StoreError, WhenMissing};
+use crate::storage::{By, Store, StoreError, WhenMissing};
 use crate::users::Passwords;
 
 /// Why the issuer does not start.
@@ -40,6 +41,9 @@ pub enum StartError {
     /// The signing keys.
     #[error("the signing keys cannot be used")]
     Rotation(#[from] RotationError),
+    /// The users of the configuration.
+    #[error("the declared users cannot be stored")]
+    Users(#[from] UserError),
     /// A signing key that everybody has.
     #[error(
         "the signing key {0} is one of the published examples, which anybody can sign with: revoke it, or use an issuer on loopback"
@@ -66,6 +70,8 @@ impl StartError {
         match self {
             Self::Seal(_) | Self::ExampleKey(_) => true,
             Self::Rotation(RotationError::Load(LoadError::Seal(_))) => true,
+            Self::Users(UserError::DeclaredTwice(_)) => true,
+            Self::Users(_) => false,
             Self::Store(_) | Self::Rotation(_) | Self::Listen { .. } => false,
         }
     }
@@ -174,6 +180,8 @@ impl App {
         }
         let registry = read_registry(&config, &ring.store).await?;
         let passwords = Passwords::new(config.limits.password_concurrency, Arc::clone(&edges.entropy));
+        let by = By::new(&ring.author, edges.clock.now());
+        declare_users(&ring.store, &config, &passwords, edges.entropy.as_ref(), &by).await?;
         Ok(Arc::new(Self {
             discovery: Documents::new(&config.issuer, &config.keys.algorithms),
             answers: Answers { token_ok: ring.metrics.answered("/oauth2/token", 200) },

@@ -1,6 +1,7 @@
 //! The people who sign in.
 
 mod hashes;
+mod import;
 mod passwords;
 mod profile;
 
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 pub use self::hashes::{InvalidHash, parse_password_hash};
+pub use self::import::{GivenPassword, UserDraft, UserProblem, parse_users};
 pub use self::passwords::{
     MAX_CHARACTERS, MIN_CHARACTERS, PasswordError, Passwords, Verdict, WeakPassword, judge_new_password,
 };
