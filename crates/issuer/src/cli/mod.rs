@@ -11,8 +11,10 @@ mod clients;
 mod init;
 mod keys;
 mod output;
+mod prompt;
 mod serve;
 mod token;
+mod users;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,9 @@ enum Command {
     /// Clients: the services that may ask for tokens
     #[command(subcommand)]
     Clients(clients::Clients),
+    /// Users: the people who sign in
+    #[command(subcommand)]
+    Users(users::Users),
     /// Tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -67,7 +72,7 @@ enum Command {
     /// It says of itself that it is a backup: the first start goes through its keys and tells what it did. The
     /// key-encryption key is not in it.
     Backup(backup::Backup),
-    /// The record of who changed keys and clients
+    /// The record of who changed keys, clients and users
     #[command(subcommand)]
     Audit(audit::Audit),
 }
@@ -184,6 +189,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => migrate(&Session::open(config)?).await,
         Command::Keys(command) => command.run(&Session::open(config)?).await,
         Command::Clients(command) => command.run(&Session::open(config)?).await,
+        Command::Users(command) => command.run(&Session::open(config)?).await,
         Command::Token(command) => command.run(config).await,
         Command::Backup(command) => command.run(&Session::open(config)?).await,
         Command::Audit(command) => command.run(&Session::open(config)?).await,
