@@ -7,16 +7,19 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
+use zeroize::Zeroizing;
 
 use super::output::note;
 use super::{Failure, load};
 use crate::admin::ops::{add_clients, new_secret, secret_hash};
+use crate::admin::users::{add_users, new_password};
 use crate::app::{App, Listeners};
 use crate::clients::{Authentication, Client};
 use crate::config::{Config, Loaded, Origin};
 use crate::edges::{Author, Edges};
 use crate::shutdown::{Shutdown, shutdown};
 use crate::storage::{By, Store, WhenMissing};
+use crate::users::{GivenPassword, Passwords, UserDraft};
 
 /// Serves until SIGTERM or SIGINT, then lets the requests under way finish.
 pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
@@ -27,7 +30,7 @@ pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
 
     let shutdown = shutdown_signal()?;
     let first = match origin {
-        Origin::Defaults => first_client(&config, &edges).await?,
+        Origin::Defaults => first_start(&config, &edges).await?,
         Origin::File(_) => None,
     };
     let app = App::open(config, edges).await?;
@@ -37,13 +40,16 @@ pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A client to try things with, made at the first start without any configuration.
-struct FirstClient {
+/// What is made at the first start without any configuration.
+struct First {
+    /// Of a client to try things with.
     secret_file: std::path::PathBuf,
+    /// Of the first administrator.
+    password: Zeroizing<String>,
 }
 
-/// Makes a client `demo` if there is no database yet, with its secret in a file beside it.
-async fn first_client(config: &Config, edges: &Edges) -> Result<Option<FirstClient>, Failure> {
+/// Makes a user `admin`, and a client `demo` with its secret in a file beside the database, if there is no database yet.
+async fn first_start(config: &Config, edges: &Edges) -> Result<Option<First>, Failure> {
     let Some(path) = config.storage.database.path().filter(|path| !path.exists()) else { return Ok(None) };
     let secret = new_secret(edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()))?;
     let client = Client {
@@ -62,13 +68,22 @@ async fn first_client(config: &Config, edges: &Edges) -> Result<Option<FirstClie
         .open(&secret_file)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", secret_file.display())))?;
     file.write_all(secret.as_bytes()).map_err(|error| Failure::failed(error.to_string()))?;
-    add_clients(&store, config, &[client], &By::new(&edges.author, edges.clock.now())).await?;
+    let by = By::new(&edges.author, edges.clock.now());
+    add_clients(&store, config, &[client], &by).await?;
+    let password = new_password(edges.entropy.as_ref()).map_err(|error| Failure::failed(error.to_string()))?;
+    let admin = UserDraft {
+        roles: vec![ADMIN.to_owned()],
+        password: Some(GivenPassword::Plain(password.clone())),
+        ..UserDraft::new(ADMIN)
+    };
+    let passwords = Arc::new(Passwords::new(1, Arc::clone(&edges.entropy)));
+    add_users(&store, &passwords, vec![admin], edges.entropy.as_ref(), &by).await?;
     store.close().await;
-    Ok(Some(FirstClient { secret_file }))
+    Ok(Some(First { secret_file, password }))
 }
 
 /// Says where things are; and what was made, once.
-fn tell(app: &App, listeners: &Listeners, first: Option<&FirstClient>) {
+fn tell(app: &App, listeners: &Listeners, first: Option<&First>) {
     let issuer = &app.config.issuer;
     if let Some(path) = &app.kek_created {
         warn!(path = %path.display(), "made a key-encryption key: keep a copy, the signing keys are lost without it");
@@ -79,11 +94,15 @@ fn tell(app: &App, listeners: &Listeners, first: Option<&FirstClient>) {
     if let Some(address) = listeners.public_address() {
         info!("issuer {issuer} listens on {address}");
     }
-    if let Some(FirstClient { secret_file }) = first {
+    if let Some(First { secret_file, password }) = first {
         note(format_args!(
-            "\nThis is a new identity provider. There is a client to try it with:\n\n  \
+            "\nThis is a new identity provider. Its administrator, whose password is shown this once, signs in at {}:\n\n  \
+             username  {ADMIN}\n  password  {}\n\n\
+             There is a client to try it with:\n\n  \
              curl -u \"{DEMO}:$(cat {})\" -d grant_type=client_credentials {}\n\n\
              Verifiers find the public keys at {}\n",
+            issuer.endpoint("/login"),
+            password.as_str(),
             secret_file.display(),
             issuer.endpoint("/oauth2/token"),
             issuer.endpoint("/.well-known/jwks.json"),
@@ -125,4 +144,7 @@ fn raise_descriptor_limit(max_connections: usize) {
     }
 }
 
+/// The first client.
 const DEMO: &str = "demo";
+/// The first user, and what they may do.
+const ADMIN: &str = "admin";
