@@ -24,6 +24,7 @@ async fn main() {
     for algorithm in ALGORITHMS {
         let fixture = Fixture::new(algorithm);
         let verifier = fixture.verifier().await;
+        let caching = fixture.caching_verifier().await;
         let now = Timestamp::from_unix(fixture::unix_now());
         let (key, signing_input, signature) = &fixture.bare;
         let (decoding_key, validation) = &fixture.jsonwebtoken;
@@ -39,6 +40,9 @@ async fn main() {
         });
         count("Verifier::verify_now", || {
             verifier.verify_now::<AccessTokenClaims>(&fixture.token).expect("it holds");
+        });
+        count("a cached token", || {
+            caching.verify_now::<AccessTokenClaims>(&fixture.token).expect("it holds");
         });
     }
 }

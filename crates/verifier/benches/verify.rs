@@ -25,6 +25,7 @@ async fn main() {
     for algorithm in ALGORITHMS {
         let fixture = Fixture::new(algorithm);
         let verifier = fixture.verifier().await;
+        let caching = fixture.caching_verifier().await;
         let now = Timestamp::from_unix(fixture::unix_now());
         println!(
             "\n{algorithm}, a token of {} bytes{:>23}{:>10}{:>10}{:>9}",
@@ -59,6 +60,12 @@ async fn main() {
                 "Verifier::verify_now",
                 Box::new(|| {
                     verifier.verify_now::<AccessTokenClaims>(black_box(&fixture.token)).expect("it holds");
+                }),
+            ),
+            (
+                "Verifier::verify_now, a cached token",
+                Box::new(|| {
+                    caching.verify_now::<AccessTokenClaims>(black_box(&fixture.token)).expect("it holds");
                 }),
             ),
         ]);
