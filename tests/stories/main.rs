@@ -5,6 +5,7 @@ mod commands;
 mod emergency;
 mod harness;
 mod hostile;
+mod proxies;
 mod refusals;
 mod replicas;
 mod restart;

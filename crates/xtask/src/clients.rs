@@ -1,6 +1,6 @@
-//! What the stories need and others have written: clients to verify tokens with and what those run on (a C compiler,
-//! node, Python), PostgreSQL, and clocks that are wrong (faketime). Libraries go below the target folder; only Debian's
-//! packages are installed into the system, and only when missing.
+//! What the stories need and others have written: clients to sign in and to verify tokens with and what those run on (a C
+//! compiler, node, Python, Apache), a browser, PostgreSQL, and clocks that are wrong (faketime). Libraries go below the
+//! target folder; only Debian's packages are installed into the system, and only when missing.
 
 use std::fs;
 use std::path::Path;
@@ -12,19 +12,26 @@ use serde_json::Value;
 use crate::{postgres, read, run, say, works};
 
 /// Pinned, so that a new release of a client is a change somebody makes, not a surprise.
-const JOSE: &str = "6.2.17";
-const PYJWT: &str = "2.15.1";
+const FROM_NPM: [(&str, &str); 5] = [
+    ("axe-core", "4.14.1"),
+    ("jose", "6.2.17"),
+    ("oauth4webapi", "3.8.8"),
+    ("openid-client", "6.8.9"),
+    ("playwright-core", "1.65.1"),
+];
+/// The same, as requirements of pip.
+const FROM_PYPI: [&str; 3] = ["authlib==1.9.9", "pyjwt[crypto]==2.15.1", "requests==2.32.5"];
 
-const OLDEST_NODE: u32 = 18;
+const OLDEST_NODE: u32 = 20;
 
-/// Makes `folder/node` (npm `jose`) and `folder/python` (PyPI `pyjwt`) ready to run.
+/// Makes `folder/node` and `folder/python` ready to run.
 ///
 /// # Errors
 /// When something is missing that cannot be installed from here, with the names of the packages that bring it.
 pub(crate) fn bring(folder: &Path) -> Result<()> {
     bring_programs()?;
-    bring_jose(&folder.join("node"))?;
-    bring_pyjwt(&folder.join("python"))
+    bring_node_packages(&folder.join("node"))?;
+    bring_python_packages(&folder.join("python"))
 }
 
 /// Installs the Debian packages that are missing.
@@ -86,35 +93,56 @@ fn missing_packages() -> Vec<&'static str> {
     if !works("faketime", &["--version"]) {
         missing.push("faketime");
     }
+    // By their path: where programs for operators are, not every user looks.
+    let is_missing = |(_, program): &(&str, &str)| !Path::new(program).is_file();
+    missing.extend(PROXIES.into_iter().filter(is_missing).map(|(package, _)| package));
+    if !works("chromium", &["--version"]) {
+        // Without a font there is nothing to read on a screenshot.
+        missing.extend(["chromium", "fonts-dejavu-core"]);
+    }
+    // The server's program without the service that Debian would start with it.
+    if !Path::new("/usr/sbin/apache2").is_file() {
+        missing.push("apache2-bin");
+    }
+    if !Path::new("/usr/lib/apache2/modules/mod_auth_openidc.so").is_file() {
+        missing.push("libapache2-mod-auth-openidc");
+    }
     missing
 }
 
-fn bring_jose(folder: &Path) -> Result<()> {
-    let installed = fs::read(folder.join("node_modules/jose/package.json")).ok();
-    let installed = installed.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-    if installed.is_some_and(|package| package["version"] == JOSE) {
+fn bring_node_packages(folder: &Path) -> Result<()> {
+    let installed = |name: &str| {
+        let text = fs::read(folder.join("node_modules").join(name).join("package.json")).ok()?;
+        let package: Value = serde_json::from_slice(&text).ok()?;
+        Some(package["version"].as_str()?.to_owned())
+    };
+    if FROM_NPM.iter().all(|(name, version)| installed(name).as_deref() == Some(version)) {
         return Ok(());
     }
-    say(&format!("xtask: installing jose {JOSE} from npm into {}", folder.display()));
+    let packages = FROM_NPM.map(|(name, version)| format!("{name}@{version}"));
+    say(&format!("xtask: installing {} from npm into {}", packages.join(", "), folder.display()));
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     // Without a package.json of its own, npm would look for one in the folders above.
     let manifest = folder.join("package.json");
     fs::write(&manifest, r#"{"private":true}"#).with_context(|| format!("cannot write {}", manifest.display()))?;
-    let package = format!("jose@{JOSE}");
     let quietly = ["--ignore-scripts", "--no-audit", "--no-fund", "--save-exact"];
-    run(Command::new("npm").arg("install").args(quietly).arg(package).current_dir(folder))
+    run(Command::new("npm").arg("install").args(quietly).args(packages).current_dir(folder))
 }
 
-fn bring_pyjwt(folder: &Path) -> Result<()> {
+fn bring_python_packages(folder: &Path) -> Result<()> {
     let python = folder.join("bin/python");
-    let right = format!("import jwt, cryptography, sys; sys.exit(jwt.__version__ != '{PYJWT}')");
-    if works(&python, &["-c", &right]) {
+    // Written last, so that it says what is there.
+    let note = folder.join("installed.txt");
+    let wanted = FROM_PYPI.join("\n");
+    if works(&python, &["--version"]) && fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    say(&format!("xtask: installing pyjwt {PYJWT} from PyPI into {}", folder.display()));
+    say(&format!("xtask: installing {} from PyPI into {}", FROM_PYPI.join(", "), folder.display()));
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
-    let package = format!("pyjwt[crypto]=={PYJWT}");
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).arg(package))
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(FROM_PYPI))?;
+    fs::write(&note, wanted).with_context(|| format!("cannot write {}", note.display()))
 }
 
 /// Reads what `node --version` prints: `v20.1.0`.
@@ -130,7 +158,7 @@ mod tests {
     #[test]
     fn node_versions_are_told_apart() {
         assert!(node_is_recent("v20.20.2\n"));
-        assert!(node_is_recent("v18.0.0"));
+        assert!(node_is_recent("v22.0.0"));
         assert!(!node_is_recent("v16.20.1"));
         assert!(!node_is_recent(""));
         assert!(!node_is_recent("20"));

@@ -21,15 +21,22 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Starts `keywheel-gate serve` with these tables beside `[server]`, and waits until it has keys.
-    pub(crate) async fn serve(tables: &str) -> Self {
+    /// Starts `keywheel-gate serve` with this configuration, and waits until it has keys.
+    pub(crate) async fn serve(config: &str) -> Self {
+        Self::with_settings(config, &[]).await
+    }
+
+    /// The same with some settings made by the environment, as those of its addresses are. Names go without the prefix.
+    pub(crate) async fn with_settings(config: &str, settings: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let [listen, metrics] = free_addresses();
         let file = folder.path().join("keywheel-gate.toml");
-        let server = format!("[server]\nlisten = \"{listen}\"\nmetrics_listen = \"{metrics}\"\n");
-        fs::write(&file, format!("{server}\n{tables}")).expect("writing the configuration");
+        fs::write(&file, config).expect("writing the configuration");
         let mut command = built("keywheel-gate");
         command.arg("serve").arg("--config").arg(&file);
+        command.env("KEYWHEEL_GATE_SERVER__LISTEN", listen.to_string());
+        command.env("KEYWHEEL_GATE_SERVER__METRICS_LISTEN", metrics.to_string());
+        command.envs(settings.iter().map(|(name, value)| (format!("KEYWHEEL_GATE_{name}"), value)));
         let mut running = Running::start(command, folder.path());
         eventually("the gate is ready", START, async || {
             if let Some(status) = running.has_ended() {
@@ -39,6 +46,11 @@ impl Gate {
         })
         .await;
         Self { listen, running, _folder: folder }
+    }
+
+    /// Kills it (SIGKILL), and waits for its end.
+    pub(crate) async fn kill(self) {
+        self.running.kill().await;
     }
 
     /// Everything it has written so far.

@@ -51,7 +51,7 @@ pub(crate) struct RawReply {
 impl RawReply {
     /// The status of the first response, or nothing when the connection just ended.
     pub(crate) fn status(&self) -> Option<u16> {
-        self.text.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+        self.text.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()
     }
 
     /// The body of a response that was the last on its connection.

@@ -13,7 +13,7 @@ mod wait;
 
 pub(crate) use balancer::{Balancer, ServerError};
 pub(crate) use gate::Gate;
-pub(crate) use http::{Reply, get, post_form, send, send_raw, send_with_prior_knowledge};
+pub(crate) use http::{RawReply, Reply, get, post_form, send, send_raw, send_with_prior_knowledge};
 pub(crate) use issuer::{Exit, Issuer, Running, Settings, free_addresses, program};
 pub(crate) use panel::{Panel, Verdict};
 pub(crate) use postgres::Postgres;
