@@ -37,16 +37,6 @@ impl ClaimsRequest {
             .collect()
     }
 
-    /// The claims wanted in the ID token.
-    pub(crate) fn in_id_token(&self) -> impl Iterator<Item = &str> {
-        self.id_token.keys().map(String::as_str)
-    }
-
-    /// The claims wanted from the UserInfo endpoint.
-    pub(crate) fn in_userinfo(&self) -> impl Iterator<Item = &str> {
-        self.userinfo.keys().map(String::as_str)
-    }
-
     /// The one subject the client wants, if it names one: an error for anybody else (§5.5.1).
     pub(crate) fn subject(&self) -> Option<&str> {
         let wanted = |claims: &Map<String, Value>| claims.get("sub").and_then(|sub| sub.get("value")).is_some();
@@ -61,11 +51,6 @@ impl ClaimsRequest {
         };
         let several = acr["values"].as_array().into_iter().flatten();
         several.chain(acr.get("value")).filter_map(Value::as_str).collect()
-    }
-
-    /// Whether `auth_time` has to be in the ID token.
-    pub(crate) fn wants_auth_time(&self) -> bool {
-        self.id_token.contains_key("auth_time")
     }
 }
 
@@ -83,9 +68,11 @@ mod tests {
         );
 
         let request = request.expect("it is in order");
-        assert_eq!(request.in_userinfo().collect::<Vec<_>>(), ["given_name", "picture"]);
-        assert!(request.wants_auth_time());
-        assert_eq!(request.to_json()["userinfo"], serde_json::json!({"given_name": {"essential": true}, "picture": null}));
+        assert_eq!(
+            request.to_json()["userinfo"],
+            serde_json::json!({"given_name": {"essential": true}, "picture": null})
+        );
+        assert_eq!(request.to_json()["id_token"], serde_json::json!({"auth_time": {"essential": true}}));
     }
 
     #[test]
@@ -103,8 +90,16 @@ mod tests {
 
     #[test]
     fn what_is_no_claims_request_is_refused() {
-        for text in ["", "null", "[]", "\"x\"", "{", r#"{"userinfo":[]}"#, r#"{"id_token":{"acr":1}}"#, r#"{"userinfo":{"a":"b"}}"#]
-        {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "\"x\"",
+            "{",
+            r#"{"userinfo":[]}"#,
+            r#"{"id_token":{"acr":1}}"#,
+            r#"{"userinfo":{"a":"b"}}"#,
+        ] {
             assert!(ClaimsRequest::parse(text).is_err(), "{text}");
         }
         let long = format!(r#"{{"userinfo":{{"{}":null}}}}"#, "x".repeat(MAX_BYTES));

@@ -178,7 +178,9 @@ mod tests {
     #[test]
     fn a_class_that_can_not_be_had_is_an_error_only_where_it_is_essential() {
         let claims = |essential: bool| {
-            format!("&claims=%7B%22id_token%22:%7B%22acr%22:%7B%22essential%22:{essential},%22value%22:%22gold%22%7D%7D%7D")
+            format!(
+                "&claims=%7B%22id_token%22:%7B%22acr%22:%7B%22essential%22:{essential},%22value%22:%22gold%22%7D%7D%7D"
+            )
         };
 
         let refused = Decision::Refuse(AuthorizeError::UnmetAuthenticationRequirements);
@@ -207,10 +209,7 @@ mod tests {
         assert_eq!(with(&[], Progress { consented: true, ..FRESH }), Decision::Issue);
         assert_eq!(decided("&prompt=consent", Some(ALICE), FRESH), Decision::Consent);
         let mut own = read(&app("&prompt=none")).expect("it is in order");
-        assert_eq!(
-            decide(&own, Some(ALICE), None, &[], FRESH, NOW),
-            Decision::Refuse(AuthorizeError::ConsentRequired)
-        );
+        assert_eq!(decide(&own, Some(ALICE), None, &[], FRESH, NOW), Decision::Refuse(AuthorizeError::ConsentRequired));
         std::sync::Arc::make_mut(&mut own.client).first_party = true;
         assert_eq!(decide(&own, Some(ALICE), None, &[], FRESH, NOW), Decision::Issue);
     }

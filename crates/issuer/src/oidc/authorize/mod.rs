@@ -67,7 +67,9 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
     match Form::read(&parts.headers, body, server.max_body_bytes, server.body_timeout).await {
         // The browser's session is not sent along with a post from another site (SameSite=Lax), and the pages come back by
         // GET in any case.
-        Ok(form) if parts.uri.query().is_none() => see_other(&own_address(&app, &Note::default().query(&form, &app.kek))),
+        Ok(form) if parts.uri.query().is_none() => {
+            see_other(&own_address(&app, &Note::default().query(&form, &app.kek)))
+        }
         _ => fault_page(&app, PageFault::Unreadable, &parts.headers),
     }
 }

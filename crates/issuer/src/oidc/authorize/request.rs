@@ -38,7 +38,6 @@ pub(crate) struct AuthorizationRequest {
     pub(crate) id_token_hint: Option<String>,
     /// Language tags, the most wanted first.
     pub(crate) ui_locales: Vec<String>,
-    pub(crate) acr_values: Vec<String>,
     pub(crate) claims: Option<ClaimsRequest>,
 }
 
@@ -139,23 +138,12 @@ impl AuthorizationRequest {
             login_hint: form.get("login_hint").map(str::to_owned),
             id_token_hint: form.get("id_token_hint").map(str::to_owned),
             ui_locales: words(form.get("ui_locales")),
-            acr_values: words(form.get("acr_values")),
             claims: form.get("claims").map(ClaimsRequest::parse).transpose().map_err(InvalidRequest)?,
             client,
             return_to,
             redirect_uri_was_sent,
             scopes,
         })
-    }
-
-    /// Whether an ID token is asked for.
-    pub(crate) fn is_openid(&self) -> bool {
-        self.scopes.iter().any(|scope| scope == "openid")
-    }
-
-    /// The scopes in one text.
-    pub(crate) fn scope(&self) -> String {
-        self.scopes.join(" ")
     }
 }
 
@@ -351,7 +339,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_request_in_order_is_read() {
-        let request = read(&app("&nonce=n&prompt=login+consent&max_age=0&login_hint=alice&ui_locales=de+en&acr_values=1"));
+        let request =
+            read(&app("&nonce=n&prompt=login+consent&max_age=0&login_hint=alice&ui_locales=de+en&acr_values=1"));
 
         let request = request.expect("it is in order");
         assert_eq!(request.scopes, ["openid", "profile"]);
@@ -361,7 +350,7 @@ pub(crate) mod tests {
         assert!(request.prompt.login && request.prompt.consent && !request.prompt.none);
         assert_eq!(request.ui_locales, ["de", "en"]);
         assert_eq!(request.return_to.state.as_deref(), Some("s"));
-        assert!(request.is_openid() && request.redirect_uri_was_sent);
+        assert!(request.redirect_uri_was_sent);
     }
 
     #[test]

@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn an_error_names_the_issuer_and_keeps_the_state() {
-        let response = return_to("https://app.example/cb", ResponseMode::Fragment)
-            .error(AuthorizeError::LoginRequired, ISSUER);
+        let response =
+            return_to("https://app.example/cb", ResponseMode::Fragment).error(AuthorizeError::LoginRequired, ISSUER);
 
         assert_eq!(
             location(&response),
