@@ -1,6 +1,7 @@
 //! What the stories need and others have written: clients to sign in and to verify tokens with and what those run on (a C
-//! compiler, node, Python, Apache), a browser, PostgreSQL, and clocks that are wrong (faketime). Libraries go below the
-//! target folder; only Debian's packages are installed into the system, and only when missing.
+//! compiler, node, Python, Apache), a browser, PostgreSQL, the proxies that the gate stands behind, and clocks that are wrong
+//! (faketime). Libraries go below the target folder; only Debian's packages are installed into the system, and only when
+//! missing.
 
 use std::fs;
 use std::path::Path;
@@ -23,6 +24,10 @@ const FROM_NPM: [(&str, &str); 5] = [
 const FROM_PYPI: [&str; 3] = ["authlib==1.9.9", "pyjwt[crypto]==2.15.1", "requests==2.32.5"];
 
 const OLDEST_NODE: u32 = 20;
+
+/// Proxies with a recipe in `deploy/gate`, besides Apache: Debian's package, and its program.
+const PROXIES: [(&str, &str); 3] =
+    [("nginx-light", "/usr/sbin/nginx"), ("haproxy", "/usr/sbin/haproxy"), ("caddy", "/usr/bin/caddy")];
 
 /// Makes `folder/node` and `folder/python` ready to run.
 ///
