@@ -453,7 +453,8 @@ pub(crate) mod tests {
         for address in ["http://app.example.com/", "http://localhost/", "http://127.0.0.1/"] {
             assert!(matches!(outgoing.get(address, BOUNDS).await, Err(FetchError::Insecure(_))), "{address}");
         }
-        for address in ["", "app.example.com", "file:///etc/passwd", "ftp://app.example.com/", "gopher://a/", "data:,x"] {
+        for address in ["", "app.example.com", "file:///etc/passwd", "ftp://app.example.com/", "gopher://a/", "data:,x"]
+        {
             assert!(matches!(outgoing.get(address, BOUNDS).await, Err(FetchError::Address(_))), "{address}");
         }
     }

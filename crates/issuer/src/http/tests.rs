@@ -304,8 +304,8 @@ async fn other_methods_and_addresses_are_refused_in_words() {
     let home = Home::new();
     let app = home.open().await;
     for (method, path, status, allow) in [
-        (Method::GET, "/oauth2/token", StatusCode::METHOD_NOT_ALLOWED, Some("POST")),
-        (Method::PUT, "/oauth2/token", StatusCode::METHOD_NOT_ALLOWED, Some("POST")),
+        (Method::GET, "/oauth2/token", StatusCode::METHOD_NOT_ALLOWED, Some("POST, OPTIONS")),
+        (Method::PUT, "/oauth2/token", StatusCode::METHOD_NOT_ALLOWED, Some("POST, OPTIONS")),
         (Method::POST, "/.well-known/jwks.json", StatusCode::METHOD_NOT_ALLOWED, Some("GET, HEAD, OPTIONS")),
         (Method::GET, "/nothing", StatusCode::NOT_FOUND, None),
         (Method::GET, "/metrics", StatusCode::NOT_FOUND, None),
@@ -364,21 +364,52 @@ async fn discovery_lists_what_works_and_nothing_more() {
     let home = Home::new();
     let app = home.open().await;
 
-    let oauth = json(get(&app, "/.well-known/oauth-authorization-server").await).await;
-    let openid = json(get(&app, "/.well-known/openid-configuration").await).await;
+    let document = json(get(&app, "/.well-known/openid-configuration").await).await;
 
-    let mut expected = json!({
+    let with_secrets = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let with_all = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+    let algorithms = Algorithm::ALL.map(Algorithm::as_str);
+    let expected = json!({
         "issuer": "http://localhost:8080",
+        "authorization_endpoint": "http://localhost:8080/oauth2/authorize",
         "token_endpoint": "http://localhost:8080/oauth2/token",
+        "userinfo_endpoint": "http://localhost:8080/oauth2/userinfo",
         "jwks_uri": "http://localhost:8080/.well-known/jwks.json",
-        "response_types_supported": [],
-        "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "revocation_endpoint": "http://localhost:8080/oauth2/revoke",
+        "introspection_endpoint": "http://localhost:8080/oauth2/introspect",
+        "end_session_endpoint": "http://localhost:8080/oauth2/logout",
+        "scopes_supported": ["openid", "profile", "email", "address", "phone", "roles", "offline_access"],
+        "claims_supported": [
+            "sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "name", "family_name",
+            "given_name", "middle_name", "nickname", "preferred_username", "profile", "picture", "website", "gender",
+            "birthdate", "zoneinfo", "locale", "updated_at", "email", "email_verified", "address", "phone_number",
+            "phone_number_verified", "roles", "groups",
+        ],
+        "claim_types_supported": ["normal"],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query", "fragment", "form_post"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+        "code_challenge_methods_supported": ["S256"],
+        "prompt_values_supported": ["none", "login", "consent", "select_account"],
+        "ui_locales_supported": ["en", "de"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+        "token_endpoint_auth_methods_supported": with_all,
+        "token_endpoint_auth_signing_alg_values_supported": algorithms,
+        "revocation_endpoint_auth_methods_supported": with_all,
+        "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+        "introspection_endpoint_auth_methods_supported": with_secrets,
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+        "authorization_response_iss_parameter_supported": true,
+        "claims_parameter_supported": true,
+        "request_parameter_supported": false,
+        "request_uri_parameter_supported": false,
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
+        "frontchannel_logout_supported": true,
+        "frontchannel_logout_session_supported": true,
     });
-    assert_eq!(oauth, expected);
-    expected["subject_types_supported"] = json!(["public"]);
-    expected["id_token_signing_alg_values_supported"] = json!(["ES256"]);
-    assert_eq!(openid, expected);
+    assert_eq!(document, expected);
 }
 
 #[tokio::test]
