@@ -22,11 +22,11 @@ pub(crate) fn run_all(nextest_arguments: &[&str]) -> Result<()> {
     clients::bring(&Path::new(target).join("test-clients"))?;
 
     // Tests and programs in one build: apart, their features would differ and most of the tree would be built twice.
-    run(cargo("build").args(["--workspace", "--bins", "--tests", "--locked"]).current_dir(root))?;
-    run(cargo("test").args(["--workspace", "--doc", "--locked"]).current_dir(root))?;
+    run(cargo("build").args(["--workspace", "--all-features", "--bins", "--tests", "--locked"]).current_dir(root))?;
+    run(cargo("test").args(["--workspace", "--all-features", "--doc", "--locked"]).current_dir(root))?;
     let postgres = Postgres::start()?;
     let mut nextest = cargo("nextest");
-    nextest.args(["run", "--workspace", "--locked"]).args(nextest_arguments);
+    nextest.args(["run", "--workspace", "--all-features", "--locked"]).args(nextest_arguments);
     run(nextest.env(postgres::VARIABLE, postgres.url()).current_dir(root))
 }
 
