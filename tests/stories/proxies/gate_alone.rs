@@ -5,8 +5,8 @@ use http::{Method, Request};
 use http_body_util::Full;
 
 use super::product::asked_by;
-use super::recipe::{identity_headers, recipe};
-use super::stack::BILLING;
+use super::recipe::identity_headers;
+use super::stack::{BILLING, gate_toml};
 use crate::harness::{Gate, Issuer, Reply, Settings, claims, send};
 
 /// How a proxy words its question about a request.
@@ -44,7 +44,7 @@ async fn answers(product: &str, ask: Ask) {
     let issuer = Issuer::new(Settings::PLAIN);
     let _issuing = issuer.serve().await;
     let url = issuer.url();
-    let running = Gate::with_settings(&asked_by(product, &recipe("gate.toml")), &[("ISSUER__0__URL", &url)]).await;
+    let running = Gate::with_settings(&asked_by(product, &gate_toml()), &[("ISSUER__0__URL", &url)]).await;
     let gate = format!("http://{}", running.listen);
     let token = issuer.token(BILLING).await;
     let about = async |method: &str, path: &str, headers: &[(&str, &str)]| -> Reply {
@@ -58,9 +58,9 @@ async fn answers(product: &str, ask: Ask) {
     let claims = claims(&token);
     let passed = about("POST", "/invoices/7?a=%2F", &[authorization, ("X-Auth-Roles", "admin")]).await;
     assert_eq!(passed.status, 200, "{passed:?}");
-    for (name, claim) in identity_headers() {
+    for (name, claim) in identity_headers(&gate_toml()) {
         assert!(passed.headers.contains_key(&name), "{name} does not overwrite what a client sends");
-        assert_eq!(passed.header(&name), claims[&claim].as_str().unwrap_or_default(), "{name}");
+        assert_eq!(passed.header(&name), claims[&claim].as_str().expect("a claim of every token"), "{name}");
     }
     let public = about("GET", "/public/logo", &[authorization]).await;
     assert_eq!((public.status.as_u16(), public.header("x-auth-subject")), (200, ""));

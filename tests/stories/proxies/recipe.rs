@@ -36,10 +36,9 @@ pub(super) fn recipe(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The identity headers of `gate.toml`, each with its claim.
-pub(super) fn identity_headers() -> Vec<(String, String)> {
-    let text = recipe("gate.toml");
-    let (_, table) = text.split_once("\n[headers]\n").expect("a table of headers");
+/// The identity headers of a `gate.toml`, each with its claim.
+pub(super) fn identity_headers(gate_toml: &str) -> Vec<(String, String)> {
+    let (_, table) = gate_toml.split_once("\n[headers]\n").expect("a table of headers");
     let lines = table.lines().take_while(|line| !line.is_empty());
     let headers = lines.map(|line| {
         let (name, claim) = line.split_once(" = ").expect("a header and its claim");
@@ -54,7 +53,7 @@ const SERVICE: &str = ":3000";
 
 #[test]
 fn every_recipe_names_every_identity_header() {
-    let headers = identity_headers();
+    let headers = identity_headers(&recipe("gate.toml"));
     assert!(headers.len() >= 6, "{headers:?}");
 
     for name in ["nginx.conf", "Caddyfile", "haproxy.cfg", "apache.conf", "traefik.yml", "envoy.yaml"] {

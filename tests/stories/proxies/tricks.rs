@@ -87,6 +87,8 @@ const TARGETS: &[&str] = &[
     "/admin?/public",
     "/%2fadmin",
     "/%5cadmin",
+    "http://api.example.com/invoices/7",
+    "http://elsewhere.example/invoices/7",
     "http://api.example.com/admin",
     "http://api.example.com//admin",
     "http://api.example.com/public/../admin",
