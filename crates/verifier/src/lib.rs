@@ -54,6 +54,9 @@
 //! - A token whose `kid` is unknown may cause a fetch, but a storm of them causes no more than one per
 //!   [`Limits::cooldown`], and one that is not even plausible causes none.
 //! - An answer that is broken, empty, late or too large changes nothing.
+//!
+//! The [`guide`] has a page for each task: every front, cookies, bound tokens, several issuers, operation, tests, and the
+//! [defaults](guide::defaults) with their reasons. Needs Rust 1.95; has no `unsafe`.
 
 mod answer;
 mod cache;
@@ -63,6 +66,8 @@ mod fetch;
 #[cfg(test)]
 mod fixtures;
 mod front;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod introspection;
 mod ledger;
 mod limits;
@@ -90,8 +95,8 @@ pub use front::{
 };
 pub use introspection::{IntrospectError, Introspection, IntrospectionBuilder};
 pub use keywheel_jose::{
-    AccessTokenClaims, Algorithm, Audience, Confirmation, DpopPolicy, DpopRejection, DpopRequest, Explained, IdTokenClaims,
-    Introspected, Outcome, Policy, PolicyError, Rejection, Step, Timestamp, TokenType, Verified,
+    AccessTokenClaims, Algorithm, Audience, Confirmation, DpopPolicy, DpopRejection, DpopRequest, Explained,
+    IdTokenClaims, Introspected, Outcome, Policy, PolicyError, Rejection, Step, Timestamp, TokenType, Verified,
 };
 pub use limits::{Limits, LimitsError};
 pub use metrics::{Alarm, FetchOutcome, FetchReport, KeysChanged, Lane, Metrics, TokenCacheEvent, UnknownKid};
