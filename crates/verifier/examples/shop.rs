@@ -1,0 +1,141 @@
+//! A shop: an API whose routes ask for a token, a scope or a role, and a single-page front end that signs people in. From
+//! the root of the repository, in two terminals:
+//!
+//! ```text
+//! cargo run -p keywheel -- serve --config crates/verifier/examples/shop/keywheel.toml
+//! cargo run -p keywheel-verifier --features axum --example shop
+//! ```
+//!
+//! Then open <http://localhost:3000> and sign in as `alice` (password `alice buys a bicycle bell`) or as `admin`
+//! (`admin counts the orders`), who sees all orders.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::{FromRef, Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Router, serve};
+use keywheel_verifier::{Bearer, Guard, Policy, ResourceMetadata, Verifier};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Shop {
+    guard: Guard,
+    people: Arc<Mutex<BTreeMap<String, Person>>>,
+}
+
+/// By `sub`, which is the one thing about a person that never changes.
+#[derive(Default)]
+struct Person {
+    cart: Vec<u32>,
+    orders: Vec<Vec<u32>>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let metadata = ResourceMetadata::new(RESOURCE)?.authorization_server(ISSUER);
+    let verifier = Verifier::builder(Policy::access_token(ISSUER, RESOURCE)).name("shop").build()?;
+    let guard = Guard::new(verifier).resource_metadata(metadata.url());
+
+    let may_buy = guard.clone().require_scope("cart:write").layer();
+    let may_pay = guard.clone().require_scope("payments:write").layer();
+    let admins = guard.clone().require_role("admin").layer();
+    let app = Router::new()
+        .route(metadata.well_known_path(), get(metadata.clone()))
+        .route("/", get(async || file("text/html; charset=utf-8", include_str!("shop/index.html"))))
+        .route("/shop.js", get(async || file("text/javascript", include_str!("shop/shop.js"))))
+        .route("/shop.css", get(async || file("text/css", include_str!("shop/shop.css"))))
+        .route("/api/products", get(products))
+        .route("/api/dashboard", get(dashboard))
+        .route("/api/cart/{product}", post(add_to_cart).layer(may_buy))
+        .route("/api/payment", post(pay).layer(may_pay))
+        .route("/api/admin/orders", get(all_orders).layer(admins))
+        .with_state(Shop { guard, people: Arc::default() });
+
+    serve(TcpListener::bind("127.0.0.1:3000").await?, app).await?;
+    Ok(())
+}
+
+/// For everybody: a handler that takes no [`Bearer`] asks for no token.
+async fn products() -> impl IntoResponse {
+    let products: Vec<Value> =
+        PRODUCTS.iter().map(|(id, name, cents)| json!({ "id": id, "name": name, "cents": cents })).collect();
+    answer(&json!(products))
+}
+
+/// For everybody who is signed in.
+async fn dashboard(State(shop): State<Shop>, Bearer(token): Bearer) -> impl IntoResponse {
+    let mut people = shop.people();
+    let person = people.entry(token.claims().sub.clone()).or_default();
+    answer(&json!({ "cart": person.cart, "orders": person.orders }))
+}
+
+/// For tokens with the scope `cart:write`: the layer of the route has seen to it.
+async fn add_to_cart(
+    State(shop): State<Shop>,
+    Path(product): Path<String>,
+    Bearer(token): Bearer,
+) -> impl IntoResponse {
+    let product = PRODUCTS.iter().map(|(id, ..)| *id).find(|id| product == id.to_string());
+    let Some(product) = product else {
+        return (StatusCode::NOT_FOUND, answer(&json!({ "error": "there is no such product" })));
+    };
+    let mut people = shop.people();
+    let person = people.entry(token.claims().sub.clone()).or_default();
+    person.cart.push(product);
+    (StatusCode::OK, answer(&json!(person.cart)))
+}
+
+/// For tokens with the scope `payments:write`.
+async fn pay(State(shop): State<Shop>, Bearer(token): Bearer) -> impl IntoResponse {
+    let mut people = shop.people();
+    let person = people.entry(token.claims().sub.clone()).or_default();
+    let cart = std::mem::take(&mut person.cart);
+    if cart.is_empty() {
+        return (StatusCode::CONFLICT, answer(&json!({ "error": "the cart is empty" })));
+    }
+    person.orders.push(cart);
+    (StatusCode::OK, answer(&json!(person.orders)))
+}
+
+/// For people with the role `admin`.
+async fn all_orders(State(shop): State<Shop>) -> impl IntoResponse {
+    let people = shop.people();
+    let orders = people.iter().flat_map(|(sub, person)| {
+        person.orders.iter().map(move |products| json!({ "person": sub, "products": products }))
+    });
+    answer(&json!(orders.collect::<Vec<_>>()))
+}
+
+impl Shop {
+    fn people(&self) -> MutexGuard<'_, BTreeMap<String, Person>> {
+        self.people.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where [`Bearer`] finds the guard.
+impl FromRef<Shop> for Guard {
+    fn from_ref(shop: &Shop) -> Self {
+        shop.guard.clone()
+    }
+}
+
+fn answer(body: &Value) -> ([(HeaderName, &'static str); 2], String) {
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body.to_string())
+}
+
+/// The policy keeps scripts of others out, and tokens from going anywhere but to the issuer and to us.
+fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
+    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                          connect-src 'self' http://localhost:8080; base-uri 'none'; frame-ancestors 'none'";
+    ([(CONTENT_TYPE, content_type), (CONTENT_SECURITY_POLICY, POLICY)], text)
+}
+
+const ISSUER: &str = "http://localhost:8080";
+const RESOURCE: &str = "http://localhost:3000";
+const PRODUCTS: [(u32, &str, u32); 3] = [(1, "Bicycle bell", 900), (2, "Lamp", 2400), (3, "Basket", 3150)];
