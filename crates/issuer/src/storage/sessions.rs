@@ -25,6 +25,15 @@ macro_rules! live_session {
     };
 }
 
+/// The start of every note that a live session is used, at `$1`, so that it is idle from `$2` on.
+macro_rules! touch_session {
+    () => {
+        "UPDATE sessions SET last_seen_at = CASE WHEN last_seen_at < $1 THEN $1 ELSE last_seen_at END, \
+         idle_expires_at = CASE WHEN idle_expires_at < $2 THEN $2 ELSE idle_expires_at END \
+         WHERE ended_at IS NULL AND expires_at > $1 AND idle_expires_at > $1"
+    };
+}
+
 /// A sign-in that just happened.
 #[derive(Clone, Debug)]
 pub struct NewSession {
@@ -204,17 +213,33 @@ impl Store {
         now: Timestamp,
         idle_until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let touched = sqlx::query(
-            "UPDATE sessions SET last_seen_at = CASE WHEN last_seen_at < $2 THEN $2 ELSE last_seen_at END, \
-             idle_expires_at = CASE WHEN idle_expires_at < $3 THEN $3 ELSE idle_expires_at END \
-             WHERE cookie_sha256 = $1 AND ended_at IS NULL AND expires_at > $2 AND idle_expires_at > $2",
-        )
-        .bind(cookie_sha256.as_slice())
-        .bind(now.as_unix())
-        .bind(idle_until.as_unix())
-        .execute(&self.writer)
-        .await
-        .map_err(|source| self.read_error("note that a session is used", source))?;
+        let touched = sqlx::query(concat!(touch_session!(), " AND cookie_sha256 = $3"))
+            .bind(now.as_unix())
+            .bind(idle_until.as_unix())
+            .bind(cookie_sha256.as_slice())
+            .execute(&self.writer)
+            .await
+            .map_err(|source| self.read_error("note that a session is used", source))?;
+        Ok(touched.rows_affected() == 1)
+    }
+
+    /// [`touch_session`](Self::touch_session) by what apps know it by, for those that renew its tokens without its cookie.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn touch_session_by_sid(
+        &self,
+        sid: &str,
+        now: Timestamp,
+        idle_until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let touched = sqlx::query(concat!(touch_session!(), " AND sid = $3"))
+            .bind(now.as_unix())
+            .bind(idle_until.as_unix())
+            .bind(sid)
+            .execute(&self.writer)
+            .await
+            .map_err(|source| self.read_error("note that a session is used", source))?;
         Ok(touched.rows_affected() == 1)
     }
 

@@ -58,6 +58,22 @@ async fn a_session_lives_while_it_is_used_up_to_its_end(place: Place) {
     assert!(!store.touch_session(&[9; 32], at(1000), at(1001)).await.expect("answered"));
 }
 
+async fn a_session_is_used_by_apps_that_know_its_sid(place: Place) {
+    let store = place.open().await;
+    let (_, sid) = signed_in(&store, "alice", 1).await;
+    let touch = async |sid: &str, seconds, until| {
+        store.touch_session_by_sid(sid, at(seconds), at(until)).await.expect("answered")
+    };
+
+    assert!(touch(&sid, 1999, 9000).await);
+    let touched = live(&store, 1, 4999).await.expect("alive");
+    assert_eq!((touched.last_seen_at, touched.idle_expires_at), (at(1999), at(9000)));
+    assert!(!touch(&sid, 5000, 9000).await, "over");
+    assert!(!touch("another", 1999, 9000).await);
+    store.end_session(&sid, &[], &from(2000)).await.expect("ended");
+    assert!(!touch(&sid, 2001, 9000).await, "ended");
+}
+
 async fn who_signs_in_again_goes_on_under_another_cookie(place: Place) {
     let store = place.open().await;
     let (alice, sid) = signed_in(&store, "alice", 1).await;
@@ -358,6 +374,7 @@ async fn a_restored_database_has_no_sign_ins(place: Place) {
 on_both!(
     a_session_is_read_as_it_was_stored,
     a_session_lives_while_it_is_used_up_to_its_end,
+    a_session_is_used_by_apps_that_know_its_sid,
     who_signs_in_again_goes_on_under_another_cookie,
     a_sign_in_of_somebody_else_ends_the_session_of_the_browser,
     a_cookie_that_is_over_is_not_gone_on_with,
