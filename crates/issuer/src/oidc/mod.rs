@@ -6,6 +6,7 @@ mod client_assertion;
 mod client_auth;
 pub(crate) mod client_keys;
 pub(crate) mod discovery;
+pub(crate) mod first_party;
 mod grants;
 mod hint;
 pub(crate) mod introspect;

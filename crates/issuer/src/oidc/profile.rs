@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::clients::Client;
 use crate::users::User;
 
 /// The claims of a scope; none for a scope that is not about the person.
@@ -22,6 +23,16 @@ pub(crate) fn claims_of_scope(scope: &str) -> &'static [&'static str] {
 pub(crate) fn claims<'a>(user: &User, wanted: impl IntoIterator<Item = &'a str>) -> Map<String, Value> {
     let known = wanted.into_iter().filter_map(|name| Some((name.to_owned(), claim(user, name)?)));
     known.filter(|(_, value)| !is_empty(value)).collect()
+}
+
+/// The claims of these scopes, as a client sees the person: with its roles alone, and `sub` in any case (§5.3.2).
+pub(crate) fn shown_to<'a>(client: &Client, user: &User, scopes: impl Iterator<Item = &'a str>) -> Map<String, Value> {
+    let mut known = claims(user, scopes.flat_map(claims_of_scope).copied());
+    if let Some(roles) = known.get_mut("roles") {
+        *roles = json!(client.visible_roles(&user.roles));
+    }
+    known.insert("sub".to_owned(), json!(user.id));
+    known
 }
 
 fn claim(user: &User, name: &str) -> Option<Value> {
