@@ -36,23 +36,23 @@ pub(crate) enum FetchError {
     #[error("{0} is not an http or https address")]
     Address(String),
     #[error("{0} must be https: only addresses of this machine may be called in the clear")]
-    Insecure(Url),
+    Insecure(String),
     #[error("{0} is a private address or one of this machine (outgoing.allow_private)")]
-    Private(Url),
+    Private(String),
     #[error("the certificate authorities of this system cannot be read")]
     Roots(#[source] io::Error),
     #[error("{url} does not answer")]
     Unreachable {
-        url: Url,
+        url: String,
         #[source]
         source: hyper_util::client::legacy::Error,
     },
     #[error("{url} answers {status}")]
-    Status { url: Url, status: StatusCode },
+    Status { url: String, status: StatusCode },
     #[error("{url} did not send its answer completely, or sent more than {limit_bytes} bytes")]
-    Body { url: Url, limit_bytes: usize },
+    Body { url: String, limit_bytes: usize },
     #[error("{url} did not answer within {} s", .limit.as_secs())]
-    TooSlow { url: Url, limit: Duration },
+    TooSlow { url: String, limit: Duration },
 }
 
 /// Whom the program may call.
@@ -133,7 +133,7 @@ impl Outgoing {
         match url.scheme() {
             "https" => {}
             "http" if self.reach == Reach::Anywhere && is_loopback(&url) => {}
-            "http" => return Err(FetchError::Insecure(url)),
+            "http" => return Err(FetchError::Insecure(url.into())),
             _ => return Err(FetchError::Address(address.to_owned())),
         }
         // Numbers are not resolved, so the guard would not see them. `Url` has read every way to write one.
@@ -144,7 +144,7 @@ impl Outgoing {
             None => return Err(FetchError::Address(address.to_owned())),
         };
         if self.reach == Reach::Public && number.is_some_and(|address| !is_public(address)) {
-            return Err(FetchError::Private(url));
+            return Err(FetchError::Private(url.into()));
         }
         Ok(url)
     }
@@ -162,15 +162,15 @@ impl Outgoing {
         let exchange = async {
             let response = client.request(request).await;
             let response: http::Response<Incoming> =
-                response.map_err(|source| FetchError::Unreachable { url: url.clone(), source })?;
+                response.map_err(|source| FetchError::Unreachable { url: url.to_string(), source })?;
             if !is_good(response.status()) {
-                return Err(FetchError::Status { url: url.clone(), status: response.status() });
+                return Err(FetchError::Status { url: url.to_string(), status: response.status() });
             }
             let body = Limited::new(response.into_body(), limit_bytes).collect().await;
-            body.map(|body| body.to_bytes()).map_err(|_| FetchError::Body { url: url.clone(), limit_bytes })
+            body.map(|body| body.to_bytes()).map_err(|_| FetchError::Body { url: url.to_string(), limit_bytes })
         };
         let result = tokio::time::timeout(bounds.deadline, exchange).await;
-        result.unwrap_or_else(|_| Err(FetchError::TooSlow { url: url.clone(), limit: bounds.deadline }))
+        result.unwrap_or_else(|_| Err(FetchError::TooSlow { url: url.to_string(), limit: bounds.deadline }))
     }
 
     /// Reads the certificate authorities.
