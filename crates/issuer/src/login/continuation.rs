@@ -70,8 +70,13 @@ mod tests {
         let read = Continue::read("", Some(to));
 
         assert_eq!((read.as_str(), read.authorization()), (to, Some(to)));
-        assert_eq!(read.behind("", "/login"), format!("/login?continue={}", to.replace('%', "%25")
-            .replace('/', "%2F").replace('?', "%3F").replace('=', "%3D").replace('&', "%26")));
+        assert_eq!(
+            read.behind("", "/login"),
+            format!(
+                "/login?continue={}",
+                to.replace('%', "%25").replace('/', "%2F").replace('?', "%3F").replace('=', "%3D").replace('&', "%26")
+            )
+        );
     }
 
     #[test]

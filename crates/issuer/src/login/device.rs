@@ -41,11 +41,7 @@ mod tests {
     #[test]
     fn browsers_are_told_apart() {
         for (user_agent, browser, system) in [
-            (
-                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-                Some("Firefox"),
-                Some("Linux"),
-            ),
+            ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", Some("Firefox"), Some("Linux")),
             (
                 "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 \
                  Safari/537.36 Edg/140.0.0.0",

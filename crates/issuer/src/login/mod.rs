@@ -20,7 +20,7 @@ pub(crate) mod sign_in;
 mod tests;
 mod theme;
 mod throttle;
-mod visit;
+pub(crate) mod visit;
 
 use std::path::PathBuf;
 

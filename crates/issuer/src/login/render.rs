@@ -1,5 +1,6 @@
 //! A page as HTML, with the headers that no page may forget.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use axum::response::Response;
@@ -9,7 +10,9 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use minijinja::value::Kwargs;
-use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, Value, context};
+use minijinja::{
+    AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior, Value, context, escape_formatter,
+};
 use tracing::error;
 
 use super::PagesError;
@@ -56,11 +59,13 @@ impl Templates {
     pub(super) fn read(folder: Option<&Path>, messages: Messages) -> Result<Self, PagesError> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
+        templates.set_formatter(escape);
         for (name, source) in BUILT_IN {
             templates.add_template(name, source).expect("a test renders every page");
         }
         for (name, source) in folder.map(own_templates).transpose()?.unwrap_or_default() {
-            let malformed = |error: minijinja::Error| PagesError::Template { name: name.clone(), reason: error.to_string() };
+            let malformed =
+                |error: minijinja::Error| PagesError::Template { name: name.clone(), reason: error.to_string() };
             templates.add_template_owned(name.clone(), source).map_err(malformed)?;
         }
         templates.add_function("t", move |state: &State<'_, '_>, key: &str, arguments: Kwargs| {
@@ -137,7 +142,10 @@ impl<'a> Page<'a> {
             Ok(html) => html,
             Err(failure) => {
                 error!(template = self.template, error = crate::chain(&failure), "a page can't be rendered");
-                return reply::text(StatusCode::INTERNAL_SERVER_ERROR, "This page can't be shown. The reason is in the log.\n");
+                return reply::text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "This page can't be shown. The reason is in the log.\n",
+                );
             }
         };
         let mut response = reply::with_body(self.status, HeaderValue::from_static("text/html; charset=utf-8"), html);
@@ -175,6 +183,25 @@ impl Policy {
     }
 }
 
+/// Writes a value into a page: escaped, but for what is HTML already. The library would escape slashes too, which makes
+/// addresses hard to read for people and for simple programs.
+fn escape(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
+    let Some(text) = value.as_str().filter(|_| matches!(state.auto_escape(), AutoEscape::Html) && !value.is_safe()) else {
+        return escape_formatter(output, state, value);
+    };
+    for character in text.chars() {
+        match character {
+            '&' => output.write_str("&amp;"),
+            '<' => output.write_str("&lt;"),
+            '>' => output.write_str("&gt;"),
+            '"' => output.write_str("&quot;"),
+            '\'' => output.write_str("&#39;"),
+            other => output.write_char(other),
+        }?;
+    }
+    Ok(())
+}
+
 /// `t(key, name=value, …)` in templates: a message in the language of the page.
 fn translate(
     messages: &Messages,
@@ -194,7 +221,9 @@ fn translate(
         values.set(name.to_owned(), value);
     }
     let text = messages.text(language, key, &values);
-    text.ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, format!("no message {key} with these arguments")))
+    text.ok_or_else(|| {
+        minijinja::Error::new(ErrorKind::InvalidOperation, format!("no message {key} with these arguments"))
+    })
 }
 
 /// The templates of a folder, by name.
@@ -224,7 +253,8 @@ macro_rules! built_in {
 }
 
 /// All templates.
-pub(super) const BUILT_IN: [(&str, &str); 13] = built_in![
+pub(super) const BUILT_IN: [(&str, &str); 14] = built_in![
+    "about.html",
     "account.html",
     "app.html",
     "base.html",

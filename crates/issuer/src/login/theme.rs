@@ -88,10 +88,11 @@ struct Accent {
 }
 
 impl Accent {
-    /// Makes a colour darker until it can be read on white, and lighter until it can be read on the dark card.
+    /// Makes a colour darker until it can be read on light pages. For dark ones it shines first, because a colour that is
+    /// only mixed with white looks faded.
     fn of(Colour { rgb }: Colour) -> Self {
         let light = until_readable(rgb, LIGHT_PAPER, [0; 3]);
-        let dark = until_readable(rgb, DARK_CARD, [255; 3]);
+        let dark = until_readable(shining(rgb), DARK_CARD, [255; 3]);
         Self { light: hex(light), on_light: ink_on(light), dark: hex(dark), on_dark: ink_on(dark) }
     }
 
@@ -113,6 +114,16 @@ fn until_readable(rgb: [u8; 3], ground: [u8; 3], towards: [u8; 3]) -> [u8; 3] {
         })
     });
     mixed.into_iter().find(|it| contrast(*it, ground) >= READABLE).unwrap_or(towards)
+}
+
+/// The same hue, with its strongest part at least at [`SHINE`].
+fn shining(rgb: [u8; 3]) -> [u8; 3] {
+    let [red, green, blue] = rgb.map(u16::from);
+    let strongest = red.max(green).max(blue);
+    if strongest == 0 || strongest >= SHINE {
+        return rgb;
+    }
+    [red, green, blue].map(|part| u8::try_from(part * SHINE / strongest).unwrap_or(u8::MAX))
 }
 
 fn ink_on(ground: [u8; 3]) -> &'static str {
@@ -148,6 +159,9 @@ const OWN_ACCENT: Colour = Colour { rgb: [0x0d, 0x6b, 0x5e] };
 const LIGHT_PAPER: [u8; 3] = [0xf4, 0xf3, 0xee];
 /// `--card` of the stylesheet when it is dark, the lighter of the two dark grounds.
 const DARK_CARD: [u8; 3] = [0x1a, 0x20, 0x1e];
+
+/// Strong, and not yet neon.
+const SHINE: u16 = 178;
 
 /// For text of any size.
 const READABLE: f64 = 4.5;

@@ -13,7 +13,7 @@ use minijinja::{Value, context};
 use super::error::{Fault, fault_of_store, refuse};
 use super::{logout, see_other, view};
 use crate::app::App;
-use crate::clients::Client;
+use crate::clients::{Client, OPENID_SCOPES};
 use crate::login::continuation::Continue;
 use crate::login::csrf::{self, Bound};
 use crate::login::device;
@@ -35,7 +35,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request<Body>) -> 
     }
 }
 
-/// `POST /account/sign-out`: `sid` of one session, or `all`: `others` or `everywhere`.
+/// `POST /account/sign-out`: `sid` of one session, or `all`: `here`, `others` or `everywhere`.
 pub(crate) async fn sign_out(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let Submission { visit, form } = match Submission::read(app, request, Bound::ToSession).await {
         Ok(submission) => submission,
@@ -43,6 +43,7 @@ pub(crate) async fn sign_out(State(app): State<Arc<App>>, request: Request<Body>
     };
     let which = match (form.get("sid"), form.get("all")) {
         (Some(sid), None) => Which::One(sid),
+        (None, Some("here")) => Which::Here,
         (None, Some("others")) => Which::Others,
         (None, Some("everywhere")) => Which::Everywhere,
         _ => return refuse(&visit, Fault::Unreadable, None),
@@ -84,6 +85,7 @@ pub(super) fn to_login(visit: &Visit) -> Response {
 }
 
 enum Which<'a> {
+    Here,
     One(&'a str),
     Others,
     Everywhere,
@@ -102,10 +104,8 @@ async fn end(visit: &Visit, which: Which<'_>) -> Result<Response, StoreError> {
             let ended = store.end_sessions_of_user(&own.user_id, &targets, &origin).await?;
             Ok(logout::done(app, &visit.headers, &ended))
         }
-        Which::One(sid) if sid == own.sid => {
-            let ended = store.end_session(sid, &targets, &origin).await?;
-            Ok(logout::done(app, &visit.headers, ended.as_slice()))
-        }
+        Which::Here => end_here(visit, own).await,
+        Which::One(sid) if sid == own.sid => end_here(visit, own).await,
         Which::One(sid) => {
             if is_theirs(sid) {
                 store.end_session(sid, &targets, &origin).await?;
@@ -117,6 +117,14 @@ async fn end(visit: &Visit, which: Which<'_>) -> Result<Response, StoreError> {
             Ok(done(visit, "signed-out-others"))
         }
     }
+}
+
+async fn end_here(visit: &Visit, own: &Session) -> Result<Response, StoreError> {
+    let app = &visit.app;
+    let address = visit.address.map(|address| address.to_string());
+    let origin = session::origin(app, address.as_deref());
+    let ended = app.store.end_session(&own.sid, &logout_targets(app), &origin).await?;
+    Ok(logout::done(app, &visit.headers, ended.as_slice()))
 }
 
 /// Ends every session of whoever this is but their own.
@@ -197,7 +205,10 @@ async fn apps(visit: &Visit, user: &User) -> Result<Vec<Value>, StoreError> {
         // One that was removed is still shown, by its id: its tokens may live on.
         let client = clients.find(&client_id);
         let name = client.map_or(client_id.as_str(), |client| view::name(client));
-        let scopes: Vec<Value> = access.scopes.iter().map(|scope| view::scope(visit, scope)).collect();
+        let mut scopes = access.scopes;
+        scopes
+            .sort_by_key(|scope| OPENID_SCOPES.iter().position(|known| known == scope).unwrap_or(OPENID_SCOPES.len()));
+        let scopes: Vec<Value> = scopes.iter().map(|scope| view::scope(visit, scope)).collect();
         let home = client.and_then(|client: &Arc<Client>| client.about.client_uri.as_ref()).map(ToString::to_string);
         context! {
             client_id => client_id.as_str(), name, home, scopes,

@@ -105,8 +105,17 @@ mod tests {
         use Fault::*;
         let messages = crate::login::messages::Messages::new("en");
         for fault in [
-            Unreadable, TooLarge, CrossSite, StaleForm, NoRequest, NoClient, UnknownClient, NoRedirectUri,
-            UnknownRedirectUri, BadLogout, Unavailable,
+            Unreadable,
+            TooLarge,
+            CrossSite,
+            StaleForm,
+            NoRequest,
+            NoClient,
+            UnknownClient,
+            NoRedirectUri,
+            UnknownRedirectUri,
+            BadLogout,
+            Unavailable,
         ] {
             assert!(messages.has(&format!("fault-{}", fault.name())), "{fault:?}");
             assert!(messages.has(&format!("fault-{}-title", fault.name())), "{fault:?}");

@@ -11,6 +11,7 @@ use minijinja::context;
 use super::error::fault_of_store;
 use super::view;
 use crate::app::App;
+use crate::login::csrf;
 use crate::login::render::Page;
 use crate::login::visit::Visit;
 
@@ -24,6 +25,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request<Body>) -> 
         Ok(user) => user,
         Err(failure) => return fault_of_store(&visit, &failure),
     };
-    let context = context! { user => user.as_ref().map(view::person) };
+    let context = context! {
+        csrf => csrf::session_token(&visit.app, &visit.headers),
+        user => user.as_ref().map(view::person),
+    };
     Page::new(&visit, "home.html", context).respond()
 }

@@ -59,13 +59,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request<Body>) -> 
             Err(failure) => return fault_of_store(&visit, &failure),
         },
     };
-    let page = LoginPage {
-        to: &to,
-        waiting: waiting.as_ref(),
-        username: &hint,
-        remember: Remember::No,
-        problem: None,
-    };
+    let page = LoginPage { to: &to, waiting: waiting.as_ref(), username: &hint, remember: Remember::No, problem: None };
     page.respond(&visit)
 }
 
@@ -80,8 +74,7 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
     let username = form.get("username").map(str::trim).unwrap_or_default();
     let remember = if form.get("remember").is_some() { Remember::Yes } else { Remember::No };
     let again = |problem| {
-        let page =
-            LoginPage { to: &to, waiting: waiting.as_ref(), username, remember, problem: Some(problem) };
+        let page = LoginPage { to: &to, waiting: waiting.as_ref(), username, remember, problem: Some(problem) };
         page.respond(&visit)
     };
     let Some(password) = form.get("password").filter(|_| !username.is_empty()) else {
