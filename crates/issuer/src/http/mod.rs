@@ -1,5 +1,6 @@
 //! The route table.
 
+pub(crate) mod cors;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod serve;
@@ -20,9 +21,11 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tower_service::Service as _;
 
+use crate::api::session;
 use crate::app::App;
 use crate::http::request::Peer;
-use crate::oidc::{discovery, jwks, token};
+use crate::login::pages::{account, consent, files, home, login, password, select_account};
+use crate::oidc::{authorize, discovery, introspect, jwks, logout, revoke, token, userinfo};
 
 /// What a listener answers with.
 #[derive(Clone)]
@@ -65,13 +68,31 @@ pub fn router(app: &Arc<App>) -> Router {
     let base = app.config.issuer.path();
     let at = |path: &str| format!("{base}{path}");
     let mut router = Router::new()
-        .route(&at("/oauth2/token"), only(post(token::token), || reply::method_not_allowed("POST")))
+        .route(&at("/oauth2/authorize"), form(get(authorize::get).post(authorize::post)))
+        .route(&at("/oauth2/token"), scripted(post(token::token).options(token::preflight)))
+        .route(&at("/oauth2/revoke"), scripted(post(revoke::revoke).options(revoke::preflight)))
+        .route(&at("/oauth2/introspect"), only(post(introspect::introspect), || reply::method_not_allowed("POST")))
+        .route(&at("/oauth2/userinfo"), bearing(get(userinfo::userinfo).post(userinfo::userinfo)))
+        .route(&at("/oauth2/logout"), form(get(logout::logout).post(logout::logout)))
         .route(&at("/.well-known/jwks.json"), public(get(jwks::jwks)))
-        .route(&at("/.well-known/openid-configuration"), public(get(discovery::openid)))
-        .route(&at("/.well-known/oauth-authorization-server"), public(get(discovery::oauth)));
+        .route(&at("/.well-known/openid-configuration"), public(get(discovery::discovery)))
+        .route(&at("/.well-known/oauth-authorization-server"), public(get(discovery::discovery)));
+    router = router
+        .route(&at("/"), page(get(home::get)))
+        .route(&at("/login"), form(get(login::get).post(login::post)))
+        .route(&at("/select-account"), form(get(select_account::get).post(select_account::post)))
+        .route(&at("/consent"), form(get(consent::get).post(consent::post)))
+        .route(&at("/account"), page(get(account::get)))
+        .route(&at("/account/password"), form(get(password::get).post(password::post)))
+        .route(&at("/account/sign-out"), only(post(account::sign_out), || reply::method_not_allowed("POST")))
+        .route(&at("/account/apps/remove"), only(post(account::remove_app), || reply::method_not_allowed("POST")))
+        .route(&at("/static/{name}"), page(get(files::get)));
+    router = router
+        .route(&at("/api/session"), session(post(session::post).get(session::get).delete(session::delete)))
+        .route(&at("/api/session/refresh"), scripted(post(session::refresh).options(session::preflight)));
     if !base.is_empty() {
         let inserted = format!("/.well-known/oauth-authorization-server{base}");
-        router = router.route(&inserted, public(get(discovery::oauth)));
+        router = router.route(&inserted, public(get(discovery::discovery)));
     }
     router
         .route("/healthz", only(get(healthz), || reply::method_not_allowed("GET, HEAD")))
@@ -93,6 +114,31 @@ pub fn metrics_router(app: &Arc<App>) -> Router {
 /// A route that refuses other methods in words.
 fn only(route: MethodRouter<Arc<App>>, otherwise: fn() -> Response) -> MethodRouter<Arc<App>> {
     route.fallback(async move || otherwise())
+}
+
+/// Something that is looked at.
+fn page(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    only(route, || reply::method_not_allowed("GET, HEAD"))
+}
+
+/// Something that is looked at, and sent back.
+fn form(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    only(route, || reply::method_not_allowed("GET, HEAD, POST"))
+}
+
+/// Something that scripts of clients' pages post to.
+fn scripted(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    only(route, || reply::method_not_allowed("POST, OPTIONS"))
+}
+
+/// Something that pages of first-party clients begin, look at and end.
+fn session(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    only(route.options(session::preflight), || reply::method_not_allowed("GET, HEAD, POST, DELETE, OPTIONS"))
+}
+
+/// Something that scripts of clients' pages ask with a token.
+fn bearing(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    only(route.options(userinfo::preflight), || reply::method_not_allowed("GET, HEAD, POST, OPTIONS"))
 }
 
 /// A document that browsers of every origin may read (CORS).
