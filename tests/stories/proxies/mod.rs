@@ -20,7 +20,7 @@ use http_body_util::Full;
 use tokio::task::JoinSet;
 
 use crate::harness::{Reply, Settings, claims, eventually, kid, send, send_raw, send_with_prior_knowledge};
-use product::{Apache, Caddy, Haproxy, Nginx, Product};
+use product::{Apache, Caddy, FailingHaproxy, Haproxy, Nginx, Product};
 use stack::{BILLING, Stack, gate_toml};
 
 /// Each product has the stories in a module of its name.
@@ -247,6 +247,19 @@ async fn without_the_gate_nobody_passes<P: Product>() {
     let (guarded, public) = tokio::join!(stack.get("/invoices/7", &token), stack.get("/public/logo", &token));
     for reply in [guarded, public] {
         assert!(matches!(reply.status.as_u16(), 502 | 503), "{reply:?}\n{}", stack.logs());
+    }
+    assert!(stack.service.take().is_empty(), "a request that nobody judged reached the service");
+}
+
+/// HAProxy goes on with its rules after an error in a script.
+#[tokio::test]
+async fn haproxy_lets_nobody_pass_when_its_script_fails() {
+    let stack = Stack::serve::<FailingHaproxy>(Settings::PLAIN, &[]).await;
+    let token = stack.issuer.token(BILLING).await;
+
+    for path in ["/invoices/7", "/public/logo"] {
+        let reply = stack.get(path, &token).await;
+        assert_eq!(reply.status, 503, "{path}: {reply:?}\n{}", stack.logs());
     }
     assert!(stack.service.take().is_empty(), "a request that nobody judged reached the service");
 }

@@ -20,6 +20,8 @@ pub(super) trait Product {
 
 pub(super) struct Nginx;
 pub(super) struct Haproxy;
+/// With another script, which only fails.
+pub(super) struct FailingHaproxy;
 pub(super) struct Caddy;
 pub(super) struct Apache;
 
@@ -60,6 +62,21 @@ impl Product for Haproxy {
         let config = place.copy("haproxy.cfg");
         let mut command = Command::new(Self::PROGRAM);
         command.args(["-db", "-f"]).arg(config);
+        command
+    }
+}
+
+impl Product for FailingHaproxy {
+    const PROGRAM: &'static str = Haproxy::PROGRAM;
+
+    fn gate_config(gate_toml: &str, service: SocketAddr) -> String {
+        Haproxy::gate_config(gate_toml, service)
+    }
+
+    fn command(place: &Place) -> Command {
+        let command = Haproxy::command(place);
+        let fails = r#"core.register_action("keywheel-gate", { "http-req" }, function() error("for a story") end, 2)"#;
+        place.write("keywheel-gate.lua", fails);
         command
     }
 }

@@ -22,6 +22,10 @@ pub(super) fn requests(token: &str) -> Vec<(String, Vec<u8>)> {
             all.push((format!("{headers:?} at {target}"), request));
         }
     }
+    for kib in [4, 8, 12, 14, 15, 16, 17, 24, 40, 100] {
+        let request = request("GET /admin HTTP/1.1", &token.repeat(kib * 1024 / token.len()), "");
+        all.push((format!("a token of {kib} KiB"), request));
+    }
     for (lengths, body) in SMUGGLING {
         let request = request("POST /invoices/7 HTTP/1.1", token, &format!("{lengths}\r\n"));
         all.push((format!("a body with {lengths:?}"), [&request[..], body.as_bytes()].concat()));
