@@ -26,6 +26,7 @@ pub struct PublicJwk {
 
 /// The kind of a key: its `kty` and, on curves, its `crv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KeyType {
     /// RSA of 2048 to 8192 bits.
     Rsa,
@@ -39,6 +40,7 @@ pub enum KeyType {
 
 /// Why a key was refused. Texts from the key are escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum JwkError {
     /// It carries a private member: someone published a private key.
     #[error("the key has the private member {0}: treat it as leaked")]

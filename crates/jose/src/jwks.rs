@@ -34,6 +34,7 @@ pub(crate) struct KnownHeader {
 
 /// An entry of a key set that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RefusedKey {
     /// Where it stands, from zero.
     pub index: usize,
@@ -45,6 +46,7 @@ pub struct RefusedKey {
 
 /// Why a document is not a key set at all.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeySetError {
     /// Longer than is read.
     #[error("the key set has {found_bytes} bytes, more than the {} allowed", KeySet::MAX_BYTES)]

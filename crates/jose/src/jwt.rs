@@ -67,6 +67,7 @@ pub struct Header {
 
 /// A token taken apart and nothing more, for a person to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnverifiedParts {
     /// The header's JSON, whatever it says.
     pub header_json: String,

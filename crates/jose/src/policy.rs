@@ -20,6 +20,7 @@ pub struct Policy {
 
 /// The kind of token, which decides `typ` and the claims that belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TokenType {
     /// An access token (RFC 9068): `typ` is `at+jwt`.
     AccessToken,
@@ -43,6 +44,7 @@ impl TokenType {
 
 /// Why a policy was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PolicyError {
     /// A leeway this long would keep dead tokens alive.
     #[error("the leeway is {} s, more than the {} s allowed", .found.as_secs_f64(), Policy::MAX_LEEWAY.as_secs())]

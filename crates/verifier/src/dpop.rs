@@ -33,6 +33,7 @@ pub struct DpopSettings {
 
 /// Whether DPoP proofs need a nonce (RFC 9449 §9).
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub enum Nonce {
     /// They don't: a proof's age is judged by its `iat` alone.
     #[default]

@@ -54,6 +54,7 @@ pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchErro
 
 /// The answer to one fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fetched {
     /// A document, not parsed yet.
     Document {
@@ -188,6 +189,7 @@ pub enum FetchError {
 
 /// Why a URL is not one that keys may be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UrlProblem {
     /// Not an absolute URL.
     Unreadable,

@@ -57,6 +57,7 @@ impl Default for Limits {
 
 /// Two limits that contradict each other, or one that is out of range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LimitsError {
     /// One limit has to be at most another.
     #[error("{lower} ({lower_value:?}) must not be greater than {upper} ({upper_value:?})")]

@@ -196,6 +196,7 @@ impl CommandLine {
             TokenType::AccessToken => "at+jwt",
             TokenType::IdToken => "id",
             TokenType::Any => "any",
+            other => panic!("{other:?} has no name on the command line"),
         };
         command.args([
             "--type",
