@@ -18,9 +18,9 @@
 //!
 //! # Versions
 //! The oldest Rust this crate is built with is 1.95 (`rust-version`); raising it is a minor release. There is no `unsafe`
-//! in it. Public enums that may grow are `#[non_exhaustive]`; [`Algorithm`](crate::Algorithm) is not, because another one is
-something that code which tells them apart has to know, and a major release. [`Limits`](crate::Limits) may get further fields in a minor
-//! release: end a literal of it with `..Limits::default()`.
+//! in it. Public enums that may grow are `#[non_exhaustive]`; [`Algorithm`](crate::Algorithm) is not, because code that
+//! tells algorithms apart has to look at another one, so that is a major release. [`Limits`](crate::Limits) may get
+//! further fields in a minor release: end a literal of it with `..Limits::default()`.
 
 #[cfg_attr(feature = "axum", doc = include_str!("axum.md"))]
 #[cfg_attr(not(feature = "axum"), doc = "This page is about the cargo feature `axum`, and is built with it.")]
