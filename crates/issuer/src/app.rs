@@ -22,11 +22,15 @@ use crate::keys::fetchers::Fetchers;
 use crate::keys::rotator::{RotationError, Rotator};
 use crate::keys::seal::{KeyEncryptionKey, KeyEncryptionKeys, SealError};
 use crate::keys::{Keys, example};
+use crate::login::{Login, PagesError};
 use crate::metrics::Metrics;
-use crate::oidc::discovery::Documents;
+use crate::oidc::backchannel::{self, Deliveries};
+use crate::oidc::client_keys::ClientKeyCache;
+use crate::oidc::discovery::Document;
+use crate::outgoing::{Outgoing, Reach};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::storage::{By, Store, StoreError, WhenMissing};
+use crate::storage::{By, Store, StoreError, WhenMissing, housekeeping};
 use crate::users::Passwords;
 
 /// Why the issuer does not start.
@@ -41,6 +45,9 @@ pub enum StartError {
     /// The signing keys.
     #[error("the signing keys cannot be used")]
     Rotation(#[from] RotationError),
+    /// The pages for people.
+    #[error("the pages cannot be shown")]
+    Pages(#[from] PagesError),
     /// The users of the configuration.
     #[error("the declared users cannot be stored")]
     Users(#[from] UserError),
@@ -68,7 +75,7 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         use crate::keys::LoadError;
         match self {
-            Self::Seal(_) | Self::ExampleKey(_) => true,
+            Self::Seal(_) | Self::ExampleKey(_) | Self::Pages(_) => true,
             Self::Rotation(RotationError::Load(LoadError::Seal(_))) => true,
             Self::Users(UserError::DeclaredTwice(_)) => true,
             Self::Users(_) => false,
@@ -145,9 +152,13 @@ pub struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) discovery: Documents,
+    pub(crate) discovery: Document,
     pub(crate) answers: Answers,
     pub(crate) fetchers: Arc<Fetchers>,
+    /// How clients are called.
+    pub(crate) outgoing: Outgoing,
+    pub(crate) client_keys: ClientKeyCache,
+    pub(crate) logouts: Deliveries,
     /// Where a key-encryption key was made at this start, if it was.
     pub kek_created: Option<PathBuf>,
     /// The database.
@@ -156,6 +167,7 @@ pub struct App {
     pub passwords: Arc<Passwords>,
     /// What authenticates what is handed out and comes back.
     pub(crate) kek: Arc<KeyEncryptionKeys>,
+    pub(crate) login: Login,
     clients: ArcSwap<Registry>,
     /// One reading of the clients at a time, so that what was read later is put in force later.
     reading_clients: Mutex<()>,
@@ -183,9 +195,13 @@ impl App {
         let by = By::new(&ring.author, edges.clock.now());
         declare_users(&ring.store, &config, &passwords, edges.entropy.as_ref(), &by).await?;
         Ok(Arc::new(Self {
-            discovery: Documents::new(&config.issuer, &config.keys.algorithms),
+            discovery: Document::new(&config.issuer, &config.keys.algorithms),
             answers: Answers { token_ok: ring.metrics.answered("/oauth2/token", 200) },
             fetchers: Arc::new(Fetchers::new(config.keys.rotation.clone())),
+            outgoing: Outgoing::new(if config.outgoing.allow_private { Reach::Anywhere } else { Reach::Public }),
+            client_keys: ClientKeyCache::default(),
+            logouts: Deliveries::default(),
+            login: Login::open(&config)?,
             clients: ArcSwap::from_pointee(registry),
             reading_clients: Mutex::new(()),
             passwords: Arc::new(passwords),
@@ -224,6 +240,10 @@ impl App {
         });
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let fetchers = tokio::spawn(Arc::clone(&self.fetchers).run(store, clock, shutdown.clone()));
+        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+        let grace = self.config.tokens.refresh_grace;
+        let housekeeping = tokio::spawn(housekeeping::run(store, clock, grace, shutdown.clone()));
+        let logouts = tokio::spawn(backchannel::run(Arc::clone(&self), shutdown.clone()));
 
         let public = serve(
             listeners.public,
@@ -243,6 +263,8 @@ impl App {
             (rotation, "the rotator"),
             (watch, "the watch over the database"),
             (fetchers, "the record of who fetches the JWKS"),
+            (logouts, "the delivery of logouts"),
+            (housekeeping, "the forgetting of what is over"),
         ];
         for (task, what) in tasks {
             if let Err(failure) = task.await {
