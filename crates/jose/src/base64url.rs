@@ -1,7 +1,7 @@
 //! Base64url without padding, as tokens are written (RFC 7515 §2, RFC 4648 §5): one spelling for each run of octets.
 //!
-//! Written out because it is most of the work beside the signature: four letters at a time, one look at a table each,
-//! which takes half the time of the general engine. A property test compares the two.
+//! Written out because it is most of the work beside the signature: four letters at a time, each looked up in a table that
+//! has its bits where they belong. A property test compares it with the general engine, which takes several times as long.
 
 /// Appends the octets to `octets`, or gives `None` for anything but canonical base64url without padding: another
 /// letter, a length that no octets have, or bits after the last octet that are not zero. It may have appended some then.
@@ -11,47 +11,45 @@ pub(crate) fn decode_into(octets: &mut Vec<u8>, text: &str) -> Option<()> {
     octets.resize(begin + groups.len() * 3, 0);
     let mut all = 0;
     for (three, [a, b, c, d]) in octets[begin..].as_chunks_mut::<3>().0.iter_mut().zip(groups) {
-        let bits = value(*a) << 18 | value(*b) << 12 | value(*c) << 6 | value(*d);
-        all |= value(*a) | value(*b) | value(*c) | value(*d);
-        *three = [(bits >> 16) as u8, (bits >> 8) as u8, bits as u8];
+        let bits = bits(0, *a) | bits(1, *b) | bits(2, *c) | bits(3, *d);
+        all |= bits;
+        let [_, octets @ ..] = bits.to_be_bytes();
+        *three = octets;
     }
-    let (bits, unused) = match *rest {
+    let (last, unused) = match *rest {
         [] => (0, 0),
-        [a, b] => {
-            all |= value(a) | value(b);
-            octets.push((value(a) << 2 | value(b) >> 4) as u8);
-            (value(b), 0b1111)
-        }
-        [a, b, c] => {
-            all |= value(a) | value(b) | value(c);
-            octets.push((value(a) << 2 | value(b) >> 4) as u8);
-            octets.push((value(b) << 4 | value(c) >> 2) as u8);
-            (value(c), 0b11)
-        }
+        [a, b] => (bits(0, a) | bits(1, b), 0xFFFF),
+        [a, b, c] => (bits(0, a) | bits(1, b) | bits(2, c), 0xFF),
         _ => return None,
     };
-    (all & NO_LETTER == 0 && bits & unused == 0).then_some(())
+    let [_, last_octets @ ..] = last.to_be_bytes();
+    octets.extend_from_slice(&last_octets[..rest.len().saturating_sub(1)]);
+    ((all | last) & NO_LETTER == 0 && last & unused == 0).then_some(())
 }
 
+/// What a letter at that place of a group of four adds to the group's 24 bits.
 #[inline]
-fn value(letter: u8) -> u32 {
-    u32::from(VALUES[usize::from(letter)])
+fn bits(place: usize, letter: u8) -> u32 {
+    BITS[place][usize::from(letter)]
 }
 
-/// What a letter stands for.
-const VALUES: [u8; 256] = {
+const BITS: [[u32; 256]; 4] = {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut values = [NO_LETTER as u8; 256];
-    let mut value = 0;
-    while value < alphabet.len() {
-        values[alphabet[value] as usize] = value as u8;
-        value += 1;
+    let mut bits = [[NO_LETTER; 256]; 4];
+    let mut place = 0;
+    while place < 4 {
+        let mut value = 0;
+        while value < alphabet.len() {
+            bits[place][alphabet[value] as usize] = (value as u32) << (18 - 6 * place);
+            value += 1;
+        }
+        place += 1;
     }
-    values
+    bits
 };
 
-/// A bit that no value has.
-const NO_LETTER: u32 = 0x80;
+/// A bit that no group has.
+const NO_LETTER: u32 = 1 << 24;
 
 #[cfg(test)]
 mod tests {

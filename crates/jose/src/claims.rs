@@ -230,20 +230,19 @@ fn check_issuer<'j>(claims: &'j Object<'_>, policy: &Policy) -> Result<Option<&'
 pub(crate) fn check_audience(claims: &Object<'_>, policy: &Policy) -> Result<(), Rejection> {
     let malformed =
         |found| Rejection::MalformedClaim { claim: "aud", expected: "a string or a non-empty array of strings", found };
-    let mut found: Vec<&str> = Vec::new();
-    match required(claims.get("aud"), "aud")? {
-        Json::String(audience) => found.push(audience),
+    let found = match required(claims.get("aud"), "aud")? {
+        audience @ Json::String(_) => std::slice::from_ref(audience),
         Json::Array(audiences) if audiences.is_empty() => return Err(malformed("an empty array")),
-        Json::Array(audiences) => {
-            for audience in audiences {
-                let Json::String(audience) = audience else { return Err(malformed("an array of something else")) };
-                found.push(audience);
-            }
-        }
+        Json::Array(audiences) => audiences,
         other => return Err(malformed(other.kind())),
+    };
+    if found.iter().any(|audience| audience.as_str().is_none()) {
+        return Err(malformed("an array of something else"));
     }
     let is_ours = |name: &str| policy.audiences().iter().any(|audience| audience == name);
-    if !found.iter().any(|audience| is_ours(audience)) {
+    let names = found.iter().filter_map(Json::as_str);
+    if !names.clone().any(is_ours) {
+        let found: Vec<_> = names.collect();
         return Err(Rejection::WrongAudience { expected: policy.audiences_shown(), found: shown(&found.join(" ")) });
     }
 
