@@ -88,7 +88,7 @@ async fn main() -> Result<(), Failure> {
         _ => SHOP,
     };
     // Each kind of token has its own policy, so that none can pass for another.
-    let verifier = |policy| Verifier::builder(policy).name(settings.name).build();
+    let verifier = |policy| Verifier::builder(policy).name(settings.client_id).build();
     let app = App {
         access_tokens: verifier(Policy::access_token(ISSUER, settings.origin))?,
         id_tokens: verifier(Policy::id_token(ISSUER, settings.client_id))?,
