@@ -99,11 +99,12 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// What the OAuth side refuses a first-party client with. Its `invalid_grant` is a sign-in that is over.
+/// What the OAuth side refuses a first-party client with. A sign-in that is over is its `invalid_grant`, or
+/// `unauthorized_client` where the client may not use refresh tokens any more.
 impl From<OAuthError> for Problem {
     fn from(error: OAuthError) -> Self {
         match error {
-            OAuthError::InvalidGrant(_) => Self::NotSignedIn,
+            OAuthError::InvalidGrant(_) | OAuthError::UnauthorizedClient => Self::NotSignedIn,
             OAuthError::Storage(source) => Self::Store(source),
             OAuthError::Unavailable(_) => Self::Unavailable,
             _ => Self::Failed,

@@ -148,7 +148,7 @@ impl Jar {
     }
 }
 
-fn clients() -> [Client; 3] {
+fn clients() -> [Client; 4] {
     let shop = Client {
         grants: GrantTypes::from([GrantType::RefreshToken]),
         scopes: ["openid", "profile", "email", "roles", "offline_access", "cart:write"].map(str::to_owned).to_vec(),
@@ -167,13 +167,14 @@ fn clients() -> [Client; 3] {
         backchannel_logout_uri: None,
         ..shop.clone()
     };
+    let once = Client { id: "once".to_owned(), grants: GrantTypes::from([]), audiences: Vec::new(), ..shop.clone() };
     let others = Client {
         id: "others".to_owned(),
         session_api: false,
         allowed_origins: vec![PageOrigin::parse("https://others.example.com").expect("an origin")],
         ..shop.clone()
     };
-    [shop, phone, others]
+    [shop, phone, once, others]
 }
 
 fn alice() -> Value {
@@ -505,6 +506,22 @@ async fn only_clients_that_are_the_owners_and_registered_for_it_may() {
 
         assert_eq!(code(response).await, refusal(403, "client-not-allowed"), "{client:?}");
     }
+}
+
+#[tokio::test]
+async fn a_client_without_the_grant_gets_no_refresh_token() {
+    let world = World::new().await;
+
+    let response = world.post(&with(alice(), &json!({ "client_id": "once" }))).await;
+
+    let expected = [
+        "__Host-access=…; Path=/; Secure; HttpOnly; SameSite=Strict",
+        "__Host-session=…; Path=/; Secure; HttpOnly; SameSite=Lax",
+    ];
+    assert_eq!(shapes(response.headers()), expected);
+    let mut jar = Jar::default();
+    jar.take(response.headers());
+    assert_eq!(code(world.by(&jar, Method::POST, REFRESH).await).await, refusal(401, "not-signed-in"));
 }
 
 #[tokio::test]
