@@ -21,7 +21,8 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Reply, Settings, claims, eventually, kid, send, send_raw, send_with_prior_knowledge};
 use product::{Apache, Caddy, FailingHaproxy, Haproxy, Nginx, Product};
-use stack::{BILLING, Stack, gate_toml};
+use service::Service;
+use stack::{BILLING, Proxy, Stack, gate_toml};
 
 /// Each product has the stories in a module of its name.
 macro_rules! stories_of {
@@ -249,6 +250,51 @@ async fn without_the_gate_nobody_passes<P: Product>() {
         assert!(matches!(reply.status.as_u16(), 502 | 503), "{reply:?}\n{}", stack.logs());
     }
     assert!(stack.service.take().is_empty(), "a request that nobody judged reached the service");
+}
+
+#[tokio::test]
+async fn nginx_tells_the_gate_of_the_request_and_not_of_its_body() {
+    the_gate_is_told_of_the_request_and_not_of_its_body::<Nginx>().await;
+}
+
+#[tokio::test]
+async fn haproxy_tells_the_gate_of_the_request_and_not_of_its_body() {
+    the_gate_is_told_of_the_request_and_not_of_its_body::<Haproxy>().await;
+}
+
+#[tokio::test]
+async fn caddy_tells_the_gate_of_the_request_and_not_of_its_body() {
+    the_gate_is_told_of_the_request_and_not_of_its_body::<Caddy>().await;
+}
+
+/// With something in the place of the gate that lets everybody pass, and remembers what it was asked.
+async fn the_gate_is_told_of_the_request_and_not_of_its_body<P: Product>() {
+    let (gate, service) = (Service::answering("").await, Service::serve().await);
+    let proxy = Proxy::serve::<P>(gate.listen, service.listen).await;
+    let asked_by_the_client = P::TOLD_IN.map(|name| format!("{name}: /public\r\n{name}: OPTIONS\r\n")).concat();
+    let request = format!(
+        "POST /invoices/7?a=%2F HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer x\r\nDPoP: y\r\n\
+         Cookie: z\r\nContent-Length: 8\r\nConnection: close\r\n{asked_by_the_client}\r\npaid=yes"
+    );
+
+    for _ in 0..8 {
+        let reply = send_raw(proxy.listen, &[request.as_bytes()], Duration::ZERO).await;
+
+        assert_eq!(reply.status(), Some(200), "{}", reply.text);
+        assert_eq!(service.only_request().body, "paid=yes");
+        let asked = gate.only_request();
+        // Caddy leaves the query there.
+        let path = asked.target.split('?').next();
+        assert_eq!((&asked.method, path, &asked.body[..]), (&Method::GET, Some("/verify"), &b""[..]));
+        for (name, value) in P::TOLD_IN.into_iter().zip(["POST", "/invoices/7?a=%2F", "api.example.com"]) {
+            let lines: Vec<_> = asked.headers.get_all(name).iter().collect();
+            assert_eq!(lines, [value], "{name}");
+        }
+        for (name, value) in [("authorization", "Bearer x"), ("dpop", "y"), ("cookie", "z")] {
+            assert_eq!(asked.headers.get(name).map(|line| line.as_bytes()), Some(value.as_bytes()), "{name}");
+        }
+    }
+    assert_eq!(gate.connections(), 1, "one is enough for requests that come one after the other");
 }
 
 /// HAProxy goes on with its rules after an error in a script.

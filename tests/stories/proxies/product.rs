@@ -11,6 +11,10 @@ pub(super) trait Product {
     /// Where Debian has it.
     const PROGRAM: &'static str;
 
+    /// Where it tells the gate about a request: its method, its path and query, its host. Empty where the gate gets the
+    /// request itself.
+    const TOLD_IN: [&'static str; 3];
+
     /// `gate.toml`, changed as the recipe tells.
     fn gate_config(gate_toml: &str, service: SocketAddr) -> String;
 
@@ -27,6 +31,7 @@ pub(super) struct Apache;
 
 impl Product for Nginx {
     const PROGRAM: &'static str = "/usr/sbin/nginx";
+    const TOLD_IN: [&'static str; 3] = ["x-original-method", "x-original-uri", "x-forwarded-host"];
 
     fn gate_config(gate_toml: &str, _: SocketAddr) -> String {
         asked_by("nginx", gate_toml)
@@ -52,6 +57,7 @@ impl Product for Nginx {
 
 impl Product for Haproxy {
     const PROGRAM: &'static str = "/usr/sbin/haproxy";
+    const TOLD_IN: [&'static str; 3] = ["x-original-method", "x-original-uri", "x-forwarded-host"];
 
     fn gate_config(gate_toml: &str, _: SocketAddr) -> String {
         asked_by("haproxy", gate_toml)
@@ -68,6 +74,7 @@ impl Product for Haproxy {
 
 impl Product for FailingHaproxy {
     const PROGRAM: &'static str = Haproxy::PROGRAM;
+    const TOLD_IN: [&'static str; 3] = Haproxy::TOLD_IN;
 
     fn gate_config(gate_toml: &str, service: SocketAddr) -> String {
         Haproxy::gate_config(gate_toml, service)
@@ -83,6 +90,7 @@ impl Product for FailingHaproxy {
 
 impl Product for Caddy {
     const PROGRAM: &'static str = "/usr/bin/caddy";
+    const TOLD_IN: [&'static str; 3] = ["x-forwarded-method", "x-forwarded-uri", "x-forwarded-host"];
 
     fn gate_config(gate_toml: &str, _: SocketAddr) -> String {
         asked_by("caddy", gate_toml)
@@ -101,6 +109,7 @@ impl Product for Caddy {
 
 impl Product for Apache {
     const PROGRAM: &'static str = "/usr/sbin/apache2";
+    const TOLD_IN: [&'static str; 3] = [""; 3];
 
     /// The gate stands between Apache and the service.
     fn gate_config(gate_toml: &str, service: SocketAddr) -> String {

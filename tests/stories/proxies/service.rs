@@ -1,6 +1,7 @@
 //! The service behind the gate: writes down what reaches it, and lets WebSockets echo.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -14,13 +15,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What it answers everything with.
+/// What it answers with.
 pub(super) const ANSWER: &str = "from the service";
 
 /// Gone when dropped.
 pub(super) struct Service {
     pub(super) listen: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
 
@@ -36,19 +38,31 @@ pub(super) struct Seen {
 
 impl Service {
     pub(super) async fn serve() -> Self {
+        Self::answering(ANSWER).await
+    }
+
+    /// One that answers with another text.
+    pub(super) async fn answering(text: &'static str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let listen = listener.local_addr().expect("a bound address");
         let seen = Arc::<Mutex<Vec<Seen>>>::default();
-        let notes = Arc::clone(&seen);
+        let connections = Arc::<AtomicUsize>::default();
+        let (notes, count) = (Arc::clone(&seen), Arc::clone(&connections));
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let notes = Arc::clone(&notes);
-                let service = service_fn(move |request| answer(request, Arc::clone(&notes)));
+                let service = service_fn(move |request| answer(request, text, Arc::clone(&notes)));
                 let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(connection.with_upgrades());
             }
         });
-        Self { listen, seen, serving }
+        Self { listen, seen, connections, serving }
+    }
+
+    /// How many connections it has accepted.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// What reached it since the last time it was asked.
@@ -86,6 +100,7 @@ pub(super) fn fold(name: &str) -> String {
 
 async fn answer(
     mut request: Request<Incoming>,
+    text: &'static str,
     notes: Arc<Mutex<Vec<Seen>>>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let upgrade = request.headers().get(UPGRADE).is_some_and(|value| value == "websocket");
@@ -96,7 +111,7 @@ async fn answer(
     let seen = Seen { method: parts.method, target, headers: parts.headers, body };
     notes.lock().expect("no panic while noting").push(seen);
 
-    let Some(upgraded) = upgraded else { return Ok(Response::new(Full::from(ANSWER))) };
+    let Some(upgraded) = upgraded else { return Ok(Response::new(Full::from(text))) };
     tokio::spawn(async move {
         let stream = upgraded.await.expect("the connection is handed over");
         let (mut reading, mut writing) = tokio::io::split(TokioIo::new(stream));

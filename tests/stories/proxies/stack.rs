@@ -56,7 +56,13 @@ pub(super) struct Stack {
     pub(super) service: Service,
     issuing: Option<Running>,
     gate: Option<Gate>,
-    proxy: Running,
+    proxy: Proxy,
+}
+
+/// A proxy with its recipe; killed when dropped.
+pub(super) struct Proxy {
+    pub(super) listen: SocketAddr,
+    running: Running,
     _folder: TempDir,
 }
 
@@ -70,26 +76,8 @@ impl Stack {
         let url = issuer.url();
         let gate = Gate::with_settings(&config, &[&[("ISSUER__0__URL", &url[..])], gate_settings].concat()).await;
 
-        let folder = TempDir::new().expect("a temporary folder");
-        let [listen, _] = free_addresses();
-        let mut command =
-            P::command(&Place { folder: folder.path(), listen, gate: gate.listen, service: service.listen });
-        if getuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-            for entry in fs::read_dir(folder.path()).expect("our own folder") {
-                chown(entry.expect("our own folder").path(), Some(NOBODY), Some(NOBODY)).expect("giving a file away");
-            }
-            chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("giving the folder away");
-        }
-        let mut proxy = Running::start(command, folder.path());
-        eventually("the proxy listens", START, async || {
-            if let Some(status) = proxy.has_ended() {
-                panic!("{} ended at its start with {status}:\n{}", P::PROGRAM, proxy.log());
-            }
-            TcpStream::connect(listen).await.ok()
-        })
-        .await;
-        Self { issuer, listen, service, issuing: Some(issuing), gate: Some(gate), proxy, _folder: folder }
+        let proxy = Proxy::serve::<P>(gate.listen, service.listen).await;
+        Self { issuer, listen: proxy.listen, service, issuing: Some(issuing), gate: Some(gate), proxy }
     }
 
     /// The URL of a path at the proxy.
@@ -121,7 +109,32 @@ impl Stack {
     /// What gate and proxy have written, for the message of a failure.
     pub(super) fn logs(&self) -> String {
         let gate = self.gate.as_ref().map(Gate::log).unwrap_or_default();
-        format!("the gate's log:\n{gate}\nthe proxy's log:\n{}", self.proxy.log())
+        format!("the gate's log:\n{gate}\nthe proxy's log:\n{}", self.proxy.running.log())
+    }
+}
+
+impl Proxy {
+    /// Starts `P` in front of a gate and a service, and waits until it listens.
+    pub(super) async fn serve<P: Product>(gate: SocketAddr, service: SocketAddr) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let [listen, _] = free_addresses();
+        let mut command = P::command(&Place { folder: folder.path(), listen, gate, service });
+        if getuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+            for entry in fs::read_dir(folder.path()).expect("our own folder") {
+                chown(entry.expect("our own folder").path(), Some(NOBODY), Some(NOBODY)).expect("giving a file away");
+            }
+            chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("giving the folder away");
+        }
+        let mut running = Running::start(command, folder.path());
+        eventually("the proxy listens", START, async || {
+            if let Some(status) = running.has_ended() {
+                panic!("{} ended at its start with {status}:\n{}", P::PROGRAM, running.log());
+            }
+            TcpStream::connect(listen).await.ok()
+        })
+        .await;
+        Self { listen, running, _folder: folder }
     }
 }
 
