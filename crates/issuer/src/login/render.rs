@@ -186,7 +186,8 @@ impl Policy {
 /// Writes a value into a page: escaped, but for what is HTML already. The library would escape slashes too, which makes
 /// addresses hard to read for people and for simple programs.
 fn escape(output: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), minijinja::Error> {
-    let Some(text) = value.as_str().filter(|_| matches!(state.auto_escape(), AutoEscape::Html) && !value.is_safe()) else {
+    let Some(text) = value.as_str().filter(|_| matches!(state.auto_escape(), AutoEscape::Html) && !value.is_safe())
+    else {
         return escape_formatter(output, state, value);
     };
     for character in text.chars() {

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::config::IssuerUrl;
 use crate::edges::NoEntropy;
 use crate::oidc::opaque::{Opaque, new_id, sha256};
-use crate::storage::{LogoutTarget, NewSession, Origin, Session, SessionStart, StoreError};
+use crate::storage::{LogoutTarget, NewSession, Session, SessionStart, StoreError};
 use crate::users::User;
 
 /// Why nobody can be signed in at the moment.
@@ -123,11 +123,6 @@ pub(crate) fn logout_targets(app: &App) -> Vec<LogoutTarget> {
         Some(LogoutTarget { client_id: client.id.clone(), uri })
     });
     targets.collect()
-}
-
-/// When and from where, for events.
-pub(crate) fn origin<'a>(app: &App, address: Option<&'a str>) -> Origin<'a> {
-    Origin { at: app.clock.now(), address }
 }
 
 /// Whether cookies are only ever sent over TLS.

@@ -14,7 +14,7 @@ use url::form_urlencoded;
 use crate::app::App;
 use crate::edges::Author;
 use crate::http::request::Peer;
-use crate::storage::By;
+use crate::storage::{By, Origin};
 use crate::testing::{Home, bytes, send};
 use crate::users::NewUser;
 
@@ -431,11 +431,9 @@ async fn a_form_needs_the_token_of_its_own_browser() {
     let token = browser.get("/login").await.csrf();
     let foreign = world.browser().get("/login").await.csrf();
     let good = [("username", "alice"), ("password", PASSWORD)];
-    let with = |csrf: &str| {
-        let mut fields = good.to_vec();
-        fields.insert(0, ("csrf", Box::leak(csrf.to_owned().into_boxed_str())));
-        fields
-    };
+    fn with(csrf: &str) -> Vec<(&str, &str)> {
+        vec![("csrf", csrf), ("username", "alice"), ("password", PASSWORD)]
+    }
 
     let altered = format!("{}{}", &token[..42], if token.ends_with('A') { "E" } else { "A" });
     for fields in [good.to_vec(), with(""), with("x"), with(&foreign), with(&altered)] {
@@ -705,7 +703,7 @@ async fn the_apps_of_a_session_hear_of_its_end() {
 async fn an_app_loses_its_access() {
     let world = World::new().await;
     let mut browser = world.alice().await;
-    let origin = crate::login::session::origin(&world.app, None);
+    let origin = Origin { at: world.app.clock.now(), address: None };
     let scopes = ["openid".to_owned()];
     world.app.store.give_consent("u-alice", "shop", &scopes, &origin).await.expect("stored");
     let csrf = browser.get("/account").await.csrf();
@@ -793,7 +791,7 @@ async fn every_page_can_be_shown_in_every_language() {
     let world = World::new().await;
     let query = form_urlencoded::Serializer::new(String::new()).append_pair("continue", WAITING).finish();
     let mut alice = world.alice().await;
-    let origin = crate::login::session::origin(&world.app, None);
+    let origin = Origin { at: world.app.clock.now(), address: None };
     let scopes: Vec<String> = crate::clients::OPENID_SCOPES.map(str::to_owned).into();
     world.app.store.give_consent("u-alice", "shop", &scopes, &origin).await.expect("stored");
     for language in ["en", "de"] {

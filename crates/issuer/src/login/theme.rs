@@ -1,7 +1,6 @@
 //! How the pages look: one stylesheet, the mark, the operator's logo and accent colour. Each file has a hash of its
 //! content in its address, so that browsers may keep it for ever.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -98,10 +97,10 @@ impl Accent {
 
     fn css(&self) -> String {
         let Self { light, on_light, dark, on_dark } = self;
-        let mut css = String::new();
-        let _ = write!(css, "\n:root{{--accent:{light};--on-accent:{on_light}}}\n");
-        let _ = write!(css, "@media (prefers-color-scheme:dark){{:root{{--accent:{dark};--on-accent:{on_dark}}}}}\n");
-        css
+        format!(
+            "\n:root {{ --accent: {light}; --on-accent: {on_light}; }}\n\
+             @media (prefers-color-scheme: dark) {{ :root {{ --accent: {dark}; --on-accent: {on_dark}; }} }}\n"
+        )
     }
 }
 

@@ -21,7 +21,7 @@ use super::session::{self, LANGUAGE, cookie, name, set_cookie};
 use crate::app::App;
 use crate::http::request::{Form, Peer, RequestError};
 use crate::oidc::authorize::{self, Interaction};
-use crate::storage::{Session, StoreError};
+use crate::storage::{Origin, Session, StoreError};
 use crate::users::User;
 
 /// A request, read.
@@ -29,6 +29,7 @@ pub(crate) struct Visit {
     pub(super) app: Arc<App>,
     pub(super) session: Option<Session>,
     pub(super) address: Option<IpAddr>,
+    address_text: Option<String>,
     pub(super) query: Form,
     pub(super) headers: HeaderMap,
     path: String,
@@ -56,6 +57,7 @@ impl Visit {
     pub(super) async fn read(app: Arc<App>, parts: Parts) -> Result<Self, Response> {
         let mut visit = Self::without_session(app, &parts.headers);
         visit.address = address(&parts.extensions);
+        visit.address_text = visit.address.map(|address| address.to_canonical().to_string());
         visit.path = parts.uri.path().to_owned();
         match Form::of_query(&parts.uri) {
             Ok(query) => visit.query = query,
@@ -83,7 +85,7 @@ impl Visit {
         let language = app.login.messages.choose(by_cookie.as_deref().into_iter().chain(accepted(by_browser)));
         let query = Form::parse(b"").expect("nothing is well-formed");
         let (path, headers) = (String::new(), headers.clone());
-        Self { app, session: None, address: None, query, headers, path, language, chosen: None }
+        Self { app, session: None, address: None, address_text: None, query, headers, path, language, chosen: None }
     }
 
     /// The first of these languages that there is, unless the person chose another on this very page.
@@ -119,6 +121,11 @@ impl Visit {
             Some(session) => self.app.store.user_by_id(&session.user_id).await,
             None => Ok(None),
         }
+    }
+
+    /// When and from where, for events.
+    pub(super) fn origin(&self) -> Origin<'_> {
+        Origin { at: self.app.clock.now(), address: self.address_text.as_deref() }
     }
 
     /// The path of the issuer.

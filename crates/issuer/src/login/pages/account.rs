@@ -18,7 +18,7 @@ use crate::login::continuation::Continue;
 use crate::login::csrf::{self, Bound};
 use crate::login::device;
 use crate::login::render::Page;
-use crate::login::session::{self, logout_targets};
+use crate::login::session::logout_targets;
 use crate::login::visit::{Submission, Visit};
 use crate::storage::{EndedSession, Session, StoreError};
 use crate::users::User;
@@ -62,11 +62,10 @@ pub(crate) async fn remove_app(State(app): State<Arc<App>>, request: Request<Bod
     };
     let Some(client_id) = form.get("client_id") else { return refuse(&visit, Fault::Unreadable, None) };
     let Some(session) = &visit.session else { return to_login(&visit) };
-    let (store, address) = (&visit.app.store, visit.address.map(|address| address.to_string()));
-    let origin = session::origin(&visit.app, address.as_deref());
+    let store = &visit.app.store;
     let removed = async {
-        store.withdraw_consent(&session.user_id, client_id, &origin).await?;
-        store.revoke_grants_of(&session.user_id, client_id, &origin).await
+        store.withdraw_consent(&session.user_id, client_id, &visit.origin()).await?;
+        store.revoke_grants_of(&session.user_id, client_id, &visit.origin()).await
     };
     match removed.await {
         Ok(_) => done(&visit, "app-removed"),
@@ -94,8 +93,7 @@ enum Which<'a> {
 async fn end(visit: &Visit, which: Which<'_>) -> Result<Response, StoreError> {
     let Some(own) = &visit.session else { return Ok(to_login(visit)) };
     let (app, targets) = (&visit.app, logout_targets(&visit.app));
-    let (store, address) = (&app.store, visit.address.map(|address| address.to_string()));
-    let origin = session::origin(app, address.as_deref());
+    let (store, origin) = (&app.store, visit.origin());
     let sessions = store.sessions_of_user(&own.user_id, origin.at).await?;
     // One of somebody else's is not theirs to end.
     let is_theirs = |sid: &str| sessions.iter().any(|session| session.sid == sid);
@@ -121,17 +119,13 @@ async fn end(visit: &Visit, which: Which<'_>) -> Result<Response, StoreError> {
 
 async fn end_here(visit: &Visit, own: &Session) -> Result<Response, StoreError> {
     let app = &visit.app;
-    let address = visit.address.map(|address| address.to_string());
-    let origin = session::origin(app, address.as_deref());
-    let ended = app.store.end_session(&own.sid, &logout_targets(app), &origin).await?;
+    let ended = app.store.end_session(&own.sid, &logout_targets(app), &visit.origin()).await?;
     Ok(logout::done(app, &visit.headers, ended.as_slice()))
 }
 
 /// Ends every session of whoever this is but their own.
 pub(super) async fn end_others(visit: &Visit, own: &Session) -> Result<Vec<EndedSession>, StoreError> {
-    let (app, targets) = (&visit.app, logout_targets(&visit.app));
-    let address = visit.address.map(|address| address.to_string());
-    let origin = session::origin(app, address.as_deref());
+    let (app, targets, origin) = (&visit.app, logout_targets(&visit.app), visit.origin());
     let mut ended = Vec::new();
     for other in app.store.sessions_of_user(&own.user_id, origin.at).await? {
         if other.sid != own.sid {

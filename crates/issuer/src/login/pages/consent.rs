@@ -14,7 +14,6 @@ use crate::app::App;
 use crate::login::continuation::Continue;
 use crate::login::csrf::Bound;
 use crate::login::render::Page;
-use crate::login::session;
 use crate::login::visit::{Asked, Submission, Visit};
 use crate::oidc::authorize;
 
@@ -60,11 +59,9 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
-    let address = visit.address.map(|address| address.to_string());
-    let origin = session::origin(&visit.app, address.as_deref());
-    match visit.app.store.give_consent(&user.id, &waiting.client.id, &waiting.scopes, &origin).await {
-        Ok(_) => {}
-        Err(failure) => return fault_of_store(&visit, &failure),
+    let client_id = &waiting.client.id;
+    if let Err(failure) = visit.app.store.give_consent(&user.id, client_id, &waiting.scopes, &visit.origin()).await {
+        return fault_of_store(&visit, &failure);
     }
     match &visit.session {
         Some(session) => see_other(&authorize::consented(&visit.app, authorization, &session.sid), None),
