@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Then open <http://localhost:3000> and sign in as `alice` (password `alice buys a bicycle bell`) or as `admin`
-//! (`admin counts the orders`), who sees all orders.
+//! (`admin counts the orders`), who sees all orders. <http://localhost:3000/password> is a page that asks for the password
+//! itself, by the issuer's session API, and has the tokens in cookies that no script can read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +41,8 @@ struct Person {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let metadata = ResourceMetadata::new(RESOURCE)?.authorization_server(ISSUER);
     let verifier = Verifier::builder(Policy::access_token(ISSUER, RESOURCE)).name("shop").build()?;
-    let guard = Guard::new(verifier).resource_metadata(metadata.url());
+    // From scripts with a token in the header, from `/password` with the cookie, which is `__Host-access` on https.
+    let guard = Guard::new(verifier).resource_metadata(metadata.url()).cookie("keywheel-access");
 
     let may_buy = guard.clone().require_scope("cart:write").layer();
     let may_pay = guard.clone().require_scope("payments:write").layer();
@@ -49,6 +51,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route(metadata.well_known_path(), get(metadata.clone()))
         .route("/", get(async || file("text/html; charset=utf-8", include_str!("shop/index.html"))))
         .route("/shop.js", get(async || file("text/javascript", include_str!("shop/shop.js"))))
+        .route("/password", get(async || file("text/html; charset=utf-8", include_str!("shop/password.html"))))
+        .route("/password.js", get(async || file("text/javascript", include_str!("shop/password.js"))))
         .route("/shop.css", get(async || file("text/css", include_str!("shop/shop.css"))))
         .route("/api/products", get(products))
         .route("/api/dashboard", get(dashboard))

@@ -27,7 +27,7 @@ use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, ORIGIN, SET_COOKIE,
 };
 use axum::http::{HeaderMap, Request, StatusCode};
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::response::{AppendHeaders, Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -163,7 +163,9 @@ async fn callback(State(app): Shared, RawQuery(query): RawQuery, headers: Header
         Ok(session) => {
             let id = random();
             lock(&app.sessions).insert(id.clone(), session);
-            ([(SET_COOKIE, app.cookie(SESSION, &id, ""))], Redirect::to("/")).into_response()
+            let forget = app.cookie(ATTEMPT, "", "; Max-Age=0");
+            let cookies = [(SET_COOKIE, app.cookie(SESSION, &id, "")), (SET_COOKIE, forget)];
+            (AppendHeaders(cookies), Redirect::to("/")).into_response()
         }
         Err(failure) => {
             let why = escaped(&failure.to_string());

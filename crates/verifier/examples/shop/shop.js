@@ -69,8 +69,9 @@ function signOut() {
 
 /** Calls our API, with a new access token where the one we have is over. */
 async function call(path, options = {}) {
+  // Without cookies: the page /password has some that hold a token, and two tokens in one request are an error.
   const attempt = () => fetch(path, {
-    ...options, headers: tokens ? { authorization: `Bearer ${tokens.access_token}` } : {},
+    ...options, credentials: "omit", headers: tokens ? { authorization: `Bearer ${tokens.access_token}` } : {},
   });
   let response = await attempt();
   if (response.status === 401 && tokens) {
