@@ -43,6 +43,11 @@ async fn serve_without_any_configuration_prints_a_curl_line_that_works() {
     let issuer = claims(reply.json()["access_token"].as_str().expect("a token"))["iss"].clone();
     assert_eq!(issuer, format!("http://localhost:{}", listen.port()));
     assert!(!running.log().contains(&secret), "the secret itself must not be in the log");
+    let log = running.log();
+    let told =
+        |name: &str| log.lines().find_map(|line| line.trim().strip_prefix(name).map(str::trim)).map(str::to_owned);
+    assert_eq!(told("username ").as_deref(), Some("admin"), "{log}");
+    assert!(told("password ").is_some_and(|password| password.len() >= 20), "{log}");
 
     let exit = running.stop().await;
     assert_eq!(exit.code, Some(0), "{exit:?}");
@@ -411,4 +416,57 @@ fn examples() -> Vec<PathBuf> {
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test]
+async fn a_user_lives_from_add_to_remove() {
+    let issuer = Issuer::new(Settings::PLAIN);
+    let secret = "a long way to Tipperary";
+    let add = ["users", "add", "alice", "--email", "alice@example.com", "--role", "admin", "--password-file", "-"];
+
+    let added = issuer.command_with_input(&add, secret).await;
+    assert_eq!(added.code, Some(0), "{added:?}");
+    issuer.command_with_input(&add, secret).await.assert_refused(1, &["alice"]);
+    let weak = ["users", "add", "bob", "--password-file", "-"];
+    issuer.command_with_input(&weak, "password1").await.assert_refused(2, &["easy to guess"]);
+    issuer.command(&["users", "add", "bob"]).await.assert_refused(2, &["--password-file", "--generate"]);
+    let changed = issuer.json(&["users", "set", "alice", "--claim", "given_name=Alice", "--group", "sales"]).await;
+    assert_eq!((&changed["given_name"], &changed["groups"][0]), (&json!("Alice"), &json!("sales")));
+    assert_eq!((&changed["roles"][0], &changed["has_password"]), (&json!("admin"), &json!(true)));
+    let made = issuer.json(&["users", "password", "alice@example.com", "--generate"]).await;
+    assert!(made["password"].as_str().is_some_and(|password| password.len() >= 20), "{made}");
+    for acts in [["disable", "alice"], ["enable", "alice"], ["sign-out", "alice"]] {
+        let exit = issuer.command(&[&["users"], &acts[..]].concat()).await;
+        assert_eq!(exit.code, Some(0), "{exit:?}");
+    }
+    let table = issuer.command(&["users", "list"]).await;
+    assert!(table.stdout.contains("alice@example.com"), "{table:?}");
+    assert_eq!(issuer.json(&["users", "sessions", "alice"]).await, json!([]));
+    assert_eq!(issuer.command(&["users", "remove", "alice"]).await.code, Some(0));
+    issuer.command(&["users", "show", "alice"]).await.assert_refused(1, &["alice"]);
+
+    let audit = issuer.json(&["audit", "list"]).await.to_string();
+    for act in ["user.added", "user.changed", "user.password_set", "user.disabled", "user.enabled", "user.removed"] {
+        assert!(audit.contains(act), "{act} is not in {audit}");
+    }
+    assert!(!audit.contains(secret) && !audit.contains("argon2"), "{audit}");
+}
+
+#[tokio::test]
+async fn users_are_imported_all_or_none() {
+    let issuer = Issuer::new(Settings::PLAIN);
+    let bad = json!([{ "username": "alice" }, { "username": "bob", "password_hash": "hunter2" }, { "email": 1 }]);
+
+    let refused = issuer.command_with_input(&["users", "import", "-"], &bad.to_string()).await;
+
+    refused.assert_refused(1, &["user 2 (bob): password_hash", "user 3: email", "nothing was imported"]);
+    assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
+    let good =
+        json!([{ "sub": "old|1", "preferred_username": "alice", "password": "x", "address": { "country": "DE" } }]);
+    let exit = issuer.command_with_input(&["users", "import", "-", "--json"], &good.to_string()).await;
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    let users = issuer.json(&["users", "list"]).await;
+    assert_eq!((users.as_array().map(Vec::len), &users[0]["sub"]), (Some(1), &json!("old|1")), "{users}");
+    assert_eq!(users[0]["address"]["country"], "DE");
+    assert!(!users.to_string().contains("argon2"), "{users}");
 }

@@ -180,7 +180,10 @@ impl Users {
             Self::List { json } => list(session, ops::all_users(store).await?, json),
             Self::Show { user, json } => {
                 let user = ops::find_user(store, &user).await?;
-                Ok(if json { print_json(&document(&user))? } else { print(&describe(&user))? })
+                if json {
+                    return Ok(print_json(&document(&user))?);
+                }
+                Ok(print(&describe(&user))?)
             }
             Self::Add(add) => add.run(session, store).await,
             Self::Set(set) => set.run(session, store).await,
@@ -262,7 +265,15 @@ impl Add {
         let told = draft.password.clone().filter(|_| self.password.generate);
         let passwords = passwords(session);
         let entropy = session.edges.entropy.as_ref();
-        let added = ops::add_users(store, &passwords, vec![draft], entropy, &session.by()).await?;
+        let added = ops::add_users(store, &passwords, vec![draft], entropy, &session.by()).await;
+        let added = added.map_err(|error| match error {
+            // There is only one, so their place says nothing.
+            UserError::Problems(problems) => {
+                let told: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+                Failure::failed(told.join("; "))
+            }
+            other => other.into(),
+        })?;
         let [user] = &added[..] else { return Err(Failure::failed("no user was added")) };
         note(format_args!("user {} is added", user.username));
         match told {
