@@ -18,30 +18,31 @@ pub(crate) fn claims_of_scope(scope: &str) -> &'static [&'static str] {
     }
 }
 
-/// What is known about `user` of these claims. What is not known is left out (§5.3.2: "it SHOULD be omitted [...] it
-/// SHOULD NOT be present with a null or empty string value").
-pub(crate) fn claims<'a>(user: &User, wanted: impl IntoIterator<Item = &'a str>) -> Map<String, Value> {
-    let known = wanted.into_iter().filter_map(|name| Some((name.to_owned(), claim(user, name)?)));
+/// What is known about `user` of these claims, as `client` sees them: with its roles alone. What is not known is left out
+/// (§5.3.2: "it SHOULD be omitted [...] it SHOULD NOT be present with a null or empty string value").
+pub(crate) fn claims<'a>(
+    client: &Client,
+    user: &User,
+    wanted: impl IntoIterator<Item = &'a str>,
+) -> Map<String, Value> {
+    let known = wanted.into_iter().filter_map(|name| Some((name.to_owned(), claim(client, user, name)?)));
     known.filter(|(_, value)| !is_empty(value)).collect()
 }
 
-/// The claims of these scopes, as a client sees the person: with its roles alone, and `sub` in any case (§5.3.2).
+/// The claims of these scopes, and `sub` in any case (§5.3.2).
 pub(crate) fn shown_to<'a>(client: &Client, user: &User, scopes: impl Iterator<Item = &'a str>) -> Map<String, Value> {
-    let mut known = claims(user, scopes.flat_map(claims_of_scope).copied());
-    if let Some(roles) = known.get_mut("roles") {
-        *roles = json!(client.visible_roles(&user.roles));
-    }
+    let mut known = claims(client, user, scopes.flat_map(claims_of_scope).copied());
     known.insert("sub".to_owned(), json!(user.id));
     known
 }
 
-fn claim(user: &User, name: &str) -> Option<Value> {
+fn claim(client: &Client, user: &User, name: &str) -> Option<Value> {
     match name {
         "preferred_username" => Some(json!(user.username)),
         "email" => user.email.as_ref().map(|email| json!(email)),
         "email_verified" => user.email.is_some().then(|| json!(user.email_verified)),
         "updated_at" => Some(json!(user.updated_at.as_unix())),
-        "roles" => Some(json!(user.roles)),
+        "roles" => Some(json!(client.visible_roles(&user.roles))),
         "groups" => Some(json!(user.groups)),
         name if RESERVED.contains(&name) => None,
         name => user.claims.get(name).cloned(),
@@ -106,8 +107,12 @@ pub(crate) mod tests {
         }
     }
 
+    fn client(roles: Option<Vec<String>>) -> Client {
+        Client { roles, ..Client::new("app", crate::clients::Authentication::None) }
+    }
+
     fn known(names: &[&str]) -> Value {
-        Value::Object(claims(&alice(), names.iter().copied()))
+        Value::Object(claims(&client(None), &alice(), names.iter().copied()))
     }
 
     #[test]
@@ -121,6 +126,13 @@ pub(crate) mod tests {
         assert_eq!(known(claims_of_scope("roles")), json!({"roles": ["admin"]}));
         assert_eq!(known(claims_of_scope("phone")), json!({}));
         assert_eq!(known(claims_of_scope("openid")), json!({}));
+    }
+
+    #[test]
+    fn a_client_sees_its_own_roles_alone() {
+        let app = client(Some(vec!["editor".to_owned()]));
+
+        assert_eq!(claims(&app, &alice(), ["roles"]), Map::new());
     }
 
     #[test]

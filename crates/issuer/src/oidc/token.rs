@@ -141,7 +141,7 @@ async fn on_behalf(app: &App, client: &Client, granted: &OnBehalf, now: Timestam
             nonce: granted.nonce.as_deref(),
             access_token: Some(&access_token),
             person: person(allowed, &[]),
-            claims: profile::claims(&user, wanted_in_id_token(allowed.claims_request.as_ref())),
+            claims: profile::claims(client, &user, wanted_in_id_token(allowed.claims_request.as_ref())),
             lifetime: app.config.tokens.id_ttl,
             alg: client.id_token_alg(&app.config.keys.algorithms),
         };

@@ -78,10 +78,7 @@ async fn answer(
     let mut wanted: Vec<&str> = claims.scopes().flat_map(profile::claims_of_scope).copied().collect();
     let requested = grant.allowed.claims_request.as_ref().and_then(|request| request.get("userinfo"));
     wanted.extend(requested.and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str));
-    let mut known = profile::claims(&user, wanted);
-    if let Some(roles) = known.get_mut("roles") {
-        *roles = json!(client.visible_roles(&user.roles));
-    }
+    let mut known = profile::claims(&client, &user, wanted);
     // §5.3.2: "The sub (subject) Claim MUST always be returned in the UserInfo Response."
     known.insert("sub".to_owned(), Value::String(user.id));
     Ok(known)
