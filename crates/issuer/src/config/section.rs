@@ -268,12 +268,6 @@ impl Section<'_> {
         }
     }
 
-    /// Notes that a setting was made which does nothing yet.
-    pub(super) fn without_effect(&mut self, key: &'static str) {
-        let message = format!("{} has no effect in this version", dotted(&self.name, key));
-        self.report.warning(self.place_of(key), message);
-    }
-
     /// Reports what is wrong with the setting at `key`.
     pub(super) fn problem(&mut self, key: &'static str, message: String) {
         self.problem_at(self.place_of(key), key, message);

@@ -1,5 +1,6 @@
 //! The route table.
 
+pub mod client_address;
 pub(crate) mod cors;
 pub(crate) mod reply;
 pub(crate) mod request;
@@ -7,6 +8,7 @@ pub(crate) mod serve;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,6 +25,7 @@ use tower_service::Service as _;
 
 use crate::api::session;
 use crate::app::App;
+use crate::http::client_address::{Network, client_address};
 use crate::http::request::Peer;
 use crate::login::pages::{account, consent, files, home, login, password, select_account};
 use crate::oidc::{authorize, discovery, introspect, jwks, logout, revoke, token, userinfo};
@@ -34,22 +37,26 @@ pub(crate) struct Routes {
     /// The token endpoint, where it is answered past the router: it is the one address that is asked for every token,
     /// and the router's boxes and clones are a part of its cost that can be measured.
     token: Option<(Arc<App>, Arc<str>)>,
+    /// Who is believed about where a request comes from.
+    proxies: Arc<[Network]>,
 }
 
 impl Routes {
     /// Those of the public listener.
     pub(crate) fn public(app: &Arc<App>) -> Self {
         let path = format!("{}/oauth2/token", app.config.issuer.path());
-        Self { router: router(app), token: Some((Arc::clone(app), path.into())) }
+        let proxies = app.config.server.trusted_proxies.clone().into();
+        Self { router: router(app), token: Some((Arc::clone(app), path.into())), proxies }
     }
 
     /// Those of the metrics listener.
     pub(crate) fn metrics(app: &Arc<App>) -> Self {
-        Self { router: metrics_router(app), token: None }
+        Self { router: metrics_router(app), token: None, proxies: Arc::default() }
     }
 
-    pub(crate) async fn answer(self, mut request: Request<Incoming>, peer: Peer) -> Response {
-        request.extensions_mut().insert(peer);
+    pub(crate) async fn answer(self, mut request: Request<Incoming>, peer: IpAddr) -> Response {
+        let client = client_address(peer, request.headers(), &self.proxies);
+        request.extensions_mut().insert(Peer(client));
         match self.token {
             Some((app, path)) if request.method() == Method::POST && request.uri().path() == &*path => {
                 token::token(State(app), request.map(Body::new)).await

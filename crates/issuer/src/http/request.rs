@@ -31,7 +31,7 @@ pub(crate) enum RequestError {
     Repeated,
 }
 
-/// Who is at the other end of the connection. It may be a proxy.
+/// Who sent the request, as far as is known: whoever is at the other end of the connection, or behind a proxy of ours.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 

@@ -23,7 +23,6 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::Routes;
-use super::request::Peer;
 use crate::shutdown::Shutdown;
 
 /// Deadlines and caps of a listener.
@@ -97,7 +96,7 @@ async fn serve_connection(
             let routes = routes.clone();
             let under_way = UnderWay::begin(&activity);
             async move {
-                let answer = routes.answer(request, Peer(peer)).await;
+                let answer = routes.answer(request, peer).await;
                 drop(under_way);
                 Ok::<_, Infallible>(answer)
             }
