@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 use keywheel_jose::{
-    Algorithm, Confirmation, DpopRejection, Explained, Policy, Rejection, Timestamp, UnverifiedJwt, Verified, check_bound,
-    explain,
+    Algorithm, Confirmation, DpopRejection, Explained, Policy, Rejection, Timestamp, UnverifiedJwt, Verified,
+    check_bound, explain,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;

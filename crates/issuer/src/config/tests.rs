@@ -718,7 +718,10 @@ fn people_are_declared_with_claims_and_a_password() {
     assert!(
         matches!(&alice.password, Some(DeclaredPassword::Plain(it)) if it.expose() == "correct horse battery staple")
     );
-    assert!(bob.disabled && matches!(&bob.password, Some(DeclaredPassword::Hash(it)) if it.expose().starts_with("$argon2id$")));
+    assert!(
+        bob.disabled
+            && matches!(&bob.password, Some(DeclaredPassword::Hash(it)) if it.expose().starts_with("$argon2id$"))
+    );
     assert!(!format!("{users:?}").contains("battery"));
 }
 

@@ -322,7 +322,10 @@ mod tests {
         assert!(!keys.made_tag("link", b"a message", &tag));
         assert!(!keys.made_tag("form", b"a message", &tag[..31]));
         assert!(!KeyEncryptionKeys::new(key(2), Vec::new()).made_tag("form", b"a message", &tag));
-        assert!(KeyEncryptionKeys::new(key(2), vec![key(1)]).made_tag("form", b"a message", &tag), "a key on its way out");
+        assert!(
+            KeyEncryptionKeys::new(key(2), vec![key(1)]).made_tag("form", b"a message", &tag),
+            "a key on its way out"
+        );
     }
 
     #[test]

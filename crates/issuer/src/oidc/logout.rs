@@ -59,8 +59,14 @@ async fn answer(app: &Arc<App>, parts: &Parts, body: Body) -> Result<Response, R
     let asked = Asked::read(app, &form)?;
     let headers = &parts.headers;
     let Some(session) = session::current(app, headers).await? else {
-        let is_first = parts.method == Method::POST && form.get(TOKEN).is_none();
-        return Ok(if is_first { asked.again(app) } else { asked.done(app, headers, &[]) });
+        if parts.method == Method::POST {
+            if form.get(TOKEN).is_none() {
+                return Ok(asked.again(app));
+            }
+            // Another site's form, too, comes without the cookie; it must not have the browser forget it.
+            csrf::refuse_cross_site(app, headers).map_err(|forged| Refused(forged.into(), None))?;
+        }
+        return Ok(asked.done(app, headers, &[]));
     };
     let address = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
     let origin = Origin { at: app.clock.now(), address: address.as_deref() };

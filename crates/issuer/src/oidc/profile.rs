@@ -79,8 +79,23 @@ const PROFILE: [&str; 14] = [
 
 /// What a token says of itself; nothing that is stored about a person may be taken for it.
 const RESERVED: [&str; 17] = [
-    "iss", "sub", "aud", "exp", "iat", "nbf", "jti", "azp", "nonce", "acr", "amr", "auth_time", "at_hash", "c_hash", "sid",
-    "client_id", "cnf",
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "azp",
+    "nonce",
+    "acr",
+    "amr",
+    "auth_time",
+    "at_hash",
+    "c_hash",
+    "sid",
+    "client_id",
+    "cnf",
 ];
 
 #[cfg(test)]
@@ -89,7 +104,8 @@ pub(crate) mod tests {
     use keywheel_jose::Timestamp;
 
     pub(crate) fn alice() -> User {
-        let claims = json!({"name": "Alice Example", "given_name": "Alice", "website": "", "sub": "mallory", "team": "a"});
+        let claims =
+            json!({"name": "Alice Example", "given_name": "Alice", "website": "", "sub": "mallory", "team": "a"});
         User {
             id: "u-alice".to_owned(),
             username: "alice".to_owned(),

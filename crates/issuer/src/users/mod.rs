@@ -17,9 +17,7 @@ pub use self::import::{GivenPassword, UserDraft, UserProblem, parse_users};
 pub use self::passwords::{
     MAX_CHARACTERS, MIN_CHARACTERS, PasswordError, Passwords, Verdict, WeakPassword, judge_new_password,
 };
-pub(crate) use self::profile::{
-    RESERVED_CLAIMS, TEXT_CLAIMS, check_address, check_claim, parse_email, parse_username,
-};
+pub(crate) use self::profile::{RESERVED_CLAIMS, TEXT_CLAIMS, check_address, check_claim, parse_email, parse_username};
 
 /// Somebody who may sign in.
 #[derive(Clone, Debug, PartialEq)]

@@ -33,7 +33,9 @@ pub(in crate::oidc) async fn redeem(
     let code = form.get("code").ok_or(OAuthError::InvalidRequest("code is missing"))?;
     let verifier = form.get("code_verifier");
     if verifier.is_some_and(|verifier| !is_verifier(verifier)) {
-        return Err(OAuthError::InvalidRequest("code_verifier must be 43 to 128 letters, digits, '-', '.', '_' or '~'"));
+        return Err(OAuthError::InvalidRequest(
+            "code_verifier must be 43 to 128 letters, digits, '-', '.', '_' or '~'",
+        ));
     }
     let access_ttl = client.access_ttl.unwrap_or(app.config.tokens.access_ttl);
     let redeemed = app.store.redeem_code(&sha256(code), origin.at + access_ttl, origin).await;
