@@ -212,7 +212,9 @@ impl Store {
         let Some(grant) = live_grant(transaction, &grant_id).await? else { return Ok(Rotation::Revoked) };
         let Some(used_at) = row.maybe_time("used_at")? else { return Ok(Rotation::Expired) };
         let sealed: Option<Vec<u8>> = row.get("successor_sealed")?;
-        if let Some(sealed) = sealed.filter(|_| origin.at <= used_at + policy.grace) {
+        // Time is told in whole seconds: without a grace, not even the rest of the same one is given.
+        let in_grace = !policy.grace.is_zero() && origin.at <= used_at + policy.grace;
+        if let Some(sealed) = sealed.filter(|_| in_grace) {
             keep_grant(transaction, &grant_id, origin.at + policy.access_ttl).await.map_err(failed)?;
             return Ok(Rotation::Replayed { sealed, grant: Box::new(grant) });
         }
