@@ -10,5 +10,6 @@ mod refusals;
 mod replicas;
 mod restart;
 mod rotation;
+mod sign_in;
 mod soak;
 mod wire;

@@ -21,7 +21,8 @@ usage: cargo xtask test [-- ARGUMENTS FOR NEXTEST]   bring what the tests need, 
        cargo xtask check                             formatting, lints, documentation, dependency rules, layout
        cargo xtask postgres -- COMMAND ...           run a command beside a new PostgreSQL (KEYWHEEL_TEST_POSTGRES)
        cargo xtask soak [--minutes N] [--replicas N] [--rotate-every S] [--kill-every S] [--outage S]
-                                                     replicas, wrong clocks, kills and an outage, for a while";
+                                                     replicas, wrong clocks, kills and an outage, for a while
+       cargo xtask soak --refresh N                  N rotations of refresh tokens on each database";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

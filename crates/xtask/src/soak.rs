@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: the stories' soak, for longer and with other numbers.
+//! `cargo xtask soak`: the stories' soaks, for longer and with other numbers.
 
 use std::path::Path;
 
@@ -17,6 +17,10 @@ const OPTIONS: [(&str, &str); 5] = [
 ];
 const STORY: &str = "soak::no_valid_token_is_refused_whatever_fails";
 
+/// The option that soaks something else: rotations of refresh tokens, on both databases.
+const REFRESH: (&str, &str) = ("--refresh", "KEYWHEEL_SOAK_REFRESH");
+const REFRESH_STORIES: &str = "sign_in::races::many_rotations_lose_nobody";
+
 /// Builds the programs and runs the soak with `arguments`.
 ///
 /// # Errors
@@ -27,20 +31,24 @@ pub(crate) fn run_with(arguments: &[&str]) -> Result<()> {
     let target = metadata["target_directory"].as_str().context("cargo metadata has no target_directory")?;
     clients::bring(&Path::new(target).join("test-clients"))?;
     run(cargo("build").args(["--workspace", "--bins", "--tests", "--locked"]))?;
+    let story = match settings.iter().any(|(variable, _)| *variable == REFRESH.1) {
+        true => &[REFRESH_STORIES][..],
+        false => &["--exact", STORY],
+    };
     // Not nextest, which ends a test that takes minutes.
-    let story = ["--workspace", "--locked", "--test", "stories", "--", "--exact", STORY, "--nocapture"];
-    run(cargo("test").args(story).envs(settings))
+    let test = ["--workspace", "--locked", "--test", "stories", "--", "--nocapture"];
+    run(cargo("test").args(test).args(story).envs(settings))
 }
 
 /// Options as variables; what their values mean is the story's to say.
 fn parse<'a>(arguments: &[&'a str]) -> Result<Vec<(&'static str, &'a str)>> {
     let mut settings = Vec::new();
     for pair in arguments.chunks(2) {
-        let known = OPTIONS.iter().find(|(option, _)| *option == pair[0]);
+        let known = OPTIONS.iter().chain([&REFRESH]).find(|(option, _)| *option == pair[0]);
         let (option, variable) = known.with_context(|| format!("soak has no option {}", pair[0]))?;
         let Some(value) = pair.get(1) else { bail!("{option} needs a number") };
         value.parse::<f64>().ok().filter(|number| *number > 0.0).with_context(|| {
-            format!("{option} needs a number above zero (minutes, replicas or seconds), found {value:?}")
+            format!("{option} needs a number above zero (minutes, replicas, seconds or times), found {value:?}")
         })?;
         settings.push((*variable, *value));
     }

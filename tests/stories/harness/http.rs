@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,6 +66,25 @@ pub(crate) async fn send(request: Request<Full<Bytes>>) -> Result<Reply, String>
     exchange(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http(), request).await
 }
 
+/// Connections that are kept, for stories that send thousands of requests.
+#[derive(Clone)]
+pub(crate) struct Kept(Client<HttpConnector, Full<Bytes>>);
+
+impl Kept {
+    pub(crate) fn new() -> Self {
+        Self(Client::builder(TokioExecutor::new()).build_http())
+    }
+
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, String> {
+        exchange(self.0.clone(), request).await
+    }
+
+    /// Posts a form, with client credentials in an `Authorization` header where they are given.
+    pub(crate) async fn post_form(&self, url: &str, form: &str, basic: Option<(&str, &str)>) -> Result<Reply, String> {
+        self.send(form_request(url, form, basic)).await
+    }
+}
+
 /// Sends a request over HTTP/2 without asking first.
 pub(crate) async fn send_with_prior_knowledge(request: Request<Full<Bytes>>) -> Result<Reply, String> {
     exchange(Client::builder(TokioExecutor::new()).http2_only(true).build_http(), request).await
@@ -76,6 +96,10 @@ pub(crate) async fn get(url: &str) -> Result<Reply, String> {
 
 /// Posts a form, with client credentials in an `Authorization` header where they are given.
 pub(crate) async fn post_form(url: &str, form: &str, basic: Option<(&str, &str)>) -> Result<Reply, String> {
+    send(form_request(url, form, basic)).await
+}
+
+fn form_request(url: &str, form: &str, basic: Option<(&str, &str)>) -> Request<Full<Bytes>> {
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(url)
@@ -84,7 +108,7 @@ pub(crate) async fn post_form(url: &str, form: &str, basic: Option<(&str, &str)>
         let credentials = STANDARD.encode(format!("{id}:{secret}"));
         request = request.header(header::AUTHORIZATION, format!("Basic {credentials}"));
     }
-    send(request.body(Full::from(form.to_owned())).expect("a request")).await
+    request.body(Full::from(form.to_owned())).expect("a request")
 }
 
 /// Writes `pieces` one by one, `pause` apart, and reads until the server ends the connection.

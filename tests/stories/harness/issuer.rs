@@ -74,8 +74,7 @@ impl Issuer {
     pub(crate) fn replica(settings: Settings, url: &str, database: &str, clock_ahead: f64) -> Self {
         let replica = Self { clock_ahead, ..Self::new(settings) };
         replica.edit_config(&format!("issuer = \"{}\"", replica.url()), &format!("issuer = \"{url}\""));
-        let own = format!("sqlite://{}/keywheel.db", replica.folder.path().display());
-        replica.edit_config(&own, database);
+        replica.use_database(database);
         replica
     }
 
@@ -107,9 +106,30 @@ impl Issuer {
         fs::write(self.config_file(), text.replace(old, new)).expect("writing the configuration");
     }
 
+    /// Adds tables at the end of the configuration.
+    pub(crate) fn append_config(&self, tables: &str) {
+        let text = fs::read_to_string(self.config_file()).expect("reading the configuration");
+        fs::write(self.config_file(), format!("{text}\n{tables}\n")).expect("writing the configuration");
+    }
+
+    /// Keeps everything in another database than its own.
+    pub(crate) fn use_database(&self, url: &str) {
+        self.edit_config(&format!("sqlite://{}/keywheel.db", self.folder.path().display()), url);
+    }
+
     /// Starts `keywheel serve` and waits until it is ready.
     pub(crate) async fn serve(&self) -> Running {
-        let mut running = self.start();
+        self.wait_for(self.start()).await
+    }
+
+    /// The same, with all it can log.
+    pub(crate) async fn serve_talkative(&self) -> Running {
+        let mut command = self.serve_command();
+        command.env("KEYWHEEL_LOG", "debug,keywheel=trace");
+        self.wait_for(Running::start(command, self.folder.path())).await
+    }
+
+    async fn wait_for(&self, mut running: Running) -> Running {
         eventually("the server is ready", START, async || {
             if let Some(status) = running.has_ended() {
                 panic!("the server ended at its start with {status}:\n{}", running.log());
@@ -127,6 +147,10 @@ impl Issuer {
 
     /// Starts `keywheel serve` and does not wait.
     pub(crate) fn start(&self) -> Running {
+        Running::start(self.serve_command(), self.folder.path())
+    }
+
+    fn serve_command(&self) -> Command {
         let mut command = program();
         command.arg("serve").arg("--config").arg(self.config_file());
         if self.clock_ahead != 0.0 {
@@ -134,7 +158,7 @@ impl Issuer {
             // Timers go by the monotonic clock, which nobody sets wrong.
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
-        Running::start(command, self.folder.path())
+        command
     }
 
     /// Runs `keywheel ARGUMENTS --config …` to its end.
