@@ -1,9 +1,9 @@
 //! The pages on which people sign in, agree, and see what is theirs; and the browser sessions behind them.
 //!
-//! 1. A request becomes a [`Visit`](visit::Visit): whose session it is, from which address, in which language.
-//! 2. One that changes something is a form with a token that only its page had ([`csrf`]), from our own origin.
-//! 3. What it says goes to [`sign_in`] or to the store.
-//! 4. The answer is a page of [`render`], or a redirect to a [`Continue`](continuation::Continue): one of our own
+//! 1. A request becomes a `Visit`: whose session it is, from which address, in which language.
+//! 2. One that changes something is a form with a token that only its page had (`csrf`), from our own origin.
+//! 3. What it says goes to `sign_in` or to the store.
+//! 4. The answer is a page of `render`, or a redirect to a `Continue`: one of our own
 //!    addresses, never another's.
 //!
 //! Everything works without scripts, and no page has one.
