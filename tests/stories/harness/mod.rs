@@ -14,6 +14,7 @@ mod person;
 mod postgres;
 mod relying_party;
 mod talker;
+mod tls;
 mod tokens;
 mod wait;
 
@@ -28,5 +29,6 @@ pub(crate) use panel::{Panel, Verdict};
 pub(crate) use person::{End, Form, Person, urlencoded};
 pub(crate) use postgres::Postgres;
 pub(crate) use relying_party::{Library, RelyingParty};
+pub(crate) use tls::Tls;
 pub(crate) use tokens::{claims, header, kid, kids};
 pub(crate) use wait::{eventually, unix_now, until};

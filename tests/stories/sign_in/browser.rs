@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{ALICE, EVERYTHING, SETTINGS, World, parameter, sign_in, text};
 use crate::harness::{
-    Apache, Browser, Device, Library, Panel, RelyingParty, Settings, claims, eventually, header, kid, unix_now,
+    Apache, Browser, Device, Issuer, Library, Panel, RelyingParty, Settings, Tls, claims, eventually, header, kid,
+    unix_now,
 };
 
 #[tokio::test]
@@ -246,6 +247,36 @@ async fn a_remembered_device_stays_signed_in_and_another_does_not() {
     let session = own.cookies().await.into_iter().find(|cookie| cookie.name == "keywheel-session").expect("kept");
     let days = (session.expires - unix_now()) / 86_400.0;
     assert!((29.9..=30.1).contains(&days), "remembered for {days} days");
+}
+
+#[tokio::test]
+async fn on_https_the_cookies_belong_to_this_host_alone() {
+    let issuer = Issuer::new(SETTINGS);
+    issuer.edit_config("http://app.example", "https://app.example");
+    let tls = Tls::before(issuer.listen).await;
+    issuer.edit_config(&format!("issuer = \"{}\"", issuer.url()), &format!("issuer = \"{}\"", tls.at("")));
+    let _server = issuer.serve().await;
+    let browser = Browser::start();
+    let alice = browser.device("Alice's laptop", json!({"ignoreHTTPSErrors": true})).await;
+
+    alice.goto(&tls.at("/login")).await;
+    alice.check("Keep me signed in").await;
+    let page = sign_in(alice, ALICE).await;
+    assert_eq!(page.url, tls.at("/account"), "{page:?}");
+    alice.follow("Deutsch").await;
+
+    let cookies = alice.cookies().await;
+    let names: BTreeSet<&str> = cookies.iter().map(|cookie| cookie.name.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["__Host-form", "__Host-language", "__Host-session"]));
+    for cookie in &cookies {
+        // The browser refuses the prefix for anything that is not so.
+        assert!(cookie.secure && cookie.http_only, "{cookie:?}");
+        assert_eq!((cookie.same_site.as_str(), cookie.path.as_str()), ("Lax", "/"), "{cookie:?}");
+    }
+    let page = alice.follow("Abmelden").await;
+    assert_eq!(page.heading, "Sie sind abgemeldet", "{page:?}");
+    assert!(alice.cookies().await.iter().all(|cookie| cookie.name != "__Host-session"));
+    assert_eq!(alice.complaints().await, [""; 0]);
 }
 
 #[tokio::test]

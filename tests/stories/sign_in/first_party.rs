@@ -70,7 +70,7 @@ impl Page<'_> {
 
 /// A service whose routes need a signed-in person, or one with a role.
 async fn serve(world: &World) -> String {
-    let policy = Policy::access_token(&world.issuer.url(), Settings::AUDIENCE);
+    let policy = Policy::access_token(world.issuer.url(), Settings::AUDIENCE);
     let verifier = Verifier::builder(policy).build().expect("a verifier");
     let guard = Guard::new(verifier).cookie("keywheel-access");
     let admins = guard.clone().require_role("admin").layer();
