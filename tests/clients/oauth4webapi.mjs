@@ -26,7 +26,8 @@ await answer({
     authentication = question.secret ? oauth.ClientSecretBasic(question.secret) : oauth.None()
   },
   begin: async ({ scope, parameters }) => {
-    begun = { verifier: oauth.generateRandomCodeVerifier(), state: oauth.generateRandomState(), nonce: oauth.generateRandomNonce() }
+    const [state, nonce] = [oauth.generateRandomState(), oauth.generateRandomNonce()]
+    begun = { verifier: oauth.generateRandomCodeVerifier(), state, nonce }
     const url = new URL(server.authorization_endpoint)
     const query = {
       client_id: client.client_id,
@@ -35,8 +36,8 @@ await answer({
       scope,
       code_challenge: await oauth.calculatePKCECodeChallenge(begun.verifier),
       code_challenge_method: 'S256',
-      state: begun.state,
-      nonce: begun.nonce,
+      state,
+      nonce,
       ...parameters,
     }
     url.search = new URLSearchParams(query)

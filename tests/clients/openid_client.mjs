@@ -9,7 +9,8 @@ let config, redirectUri, begun, tokens, subject
 const authentication = async ({ secret, method, key }) => {
   if (method === 'private_key_jwt') {
     const algorithm = { name: 'ECDSA', namedCurve: 'P-256' }
-    return client.PrivateKeyJwt({ key: await crypto.subtle.importKey('jwk', key, algorithm, false, ['sign']), kid: key.kid })
+    const imported = await crypto.subtle.importKey('jwk', key, algorithm, false, ['sign'])
+    return client.PrivateKeyJwt({ key: imported, kid: key.kid })
   }
   if (method === 'client_secret_post') return client.ClientSecretPost(secret)
   return secret ? client.ClientSecretBasic(secret) : client.None()
@@ -46,7 +47,8 @@ await answer({
   },
   finish: async ({ url, form }) => {
     const request = form && new Request(url, { method: 'POST', body: new URLSearchParams(form) })
-    return told(await client.authorizationCodeGrant(config, request ?? new URL(url), { ...begun, idTokenExpected: true }))
+    const checks = { ...begun, idTokenExpected: true }
+    return told(await client.authorizationCodeGrant(config, request ?? new URL(url), checks))
   },
   userinfo: () => client.fetchUserInfo(config, tokens.access_token, subject),
   refresh: async ({ scope }) => {
