@@ -15,22 +15,16 @@ pub(crate) mod select_account;
 mod view;
 
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, LOCATION, SET_COOKIE};
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
+use http::header::SET_COOKIE;
 
-/// 303: go on there with GET (RFC 9110 §15.4.4). `target` is an address that was held against a list.
+use crate::http::reply;
+
+/// 303, and a cookie to keep. `target` is an address that was held against a list.
 pub(in crate::login) fn see_other(target: &str, cookie: Option<HeaderValue>) -> Response {
-    let mut response = Response::default();
-    let Ok(target) = HeaderValue::from_str(target) else {
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        return response;
-    };
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, target);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = reply::see_other(target);
     if let Some(cookie) = cookie {
-        headers.append(SET_COOKIE, cookie);
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
 }

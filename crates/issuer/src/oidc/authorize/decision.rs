@@ -76,7 +76,8 @@ fn needed(
     if prompt.login && !was_made_for_it {
         return Decision::Login;
     }
-    let is_too_old = request.max_age.is_some_and(|max_age| now > person.auth_time + max_age);
+    // The clock counts seconds, so a maximum of nothing would be met for the rest of the second of a sign-in.
+    let is_too_old = request.max_age.is_some_and(|it| it.is_zero() || now > person.auth_time + it);
     if is_too_old && !was_made_for_it {
         return Decision::Login;
     }
@@ -157,6 +158,8 @@ mod tests {
         assert_eq!(decided("&max_age=3599", Some(ALICE), FRESH), Decision::Login);
         let refused = Decision::Refuse(AuthorizeError::LoginRequired);
         assert_eq!(decided("&max_age=3599&prompt=none", Some(ALICE), FRESH), refused);
+        let just_now = SignedIn { auth_time: NOW, ..ALICE };
+        assert_eq!(decided("&max_age=0", Some(just_now), FRESH), Decision::Login);
         // With a maximum of nothing, the sign-in for this very request has to be enough.
         let (again, asked) = (SignedIn { auth_time: NOW - Duration::from_secs(5), ..ALICE }, ago(30));
         assert_eq!(decided("&max_age=0", Some(again), Progress { login_asked_at: asked, ..FRESH }), Decision::Issue);

@@ -3,7 +3,7 @@
 //! Form Post Response Mode). Every answer names the issuer (RFC 9207).
 
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, LOCATION, PRAGMA, REFERRER_POLICY};
+use http::header::{CACHE_CONTROL, PRAGMA, REFERRER_POLICY};
 use http::{HeaderValue, StatusCode};
 use url::form_urlencoded;
 
@@ -116,24 +116,8 @@ impl ReturnTo {
             }
             ResponseMode::Fragment => format!("{}#{}", self.redirect_uri, encoded(&parameters)),
         };
-        see_other(&location)
+        reply::see_other(&location)
     }
-}
-
-/// 303, so that a browser that posted a form comes with GET, and nothing of the form follows it (RFC 9700 §4.12).
-pub(crate) fn see_other(location: &str) -> Response {
-    let Ok(location) = HeaderValue::from_str(location) else {
-        // Redirect URIs are visible ASCII, and what is added is encoded.
-        return reply::problem(StatusCode::BAD_REQUEST, "the redirect URI can't be sent in a header");
-    };
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::SEE_OTHER;
-    let headers = response.headers_mut();
-    headers.insert(LOCATION, location);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    response
 }
 
 /// A page that posts itself, and has a button for those without scripts.
@@ -195,6 +179,8 @@ const SUBMIT: &str = "document.forms[0].submit()";
 
 #[cfg(test)]
 mod tests {
+    use http::header::LOCATION;
+
     use super::*;
 
     const ISSUER: &str = "https://id.example.com";
