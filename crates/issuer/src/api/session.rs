@@ -221,6 +221,7 @@ async fn end(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Clien
         allow(source, place)?;
         if let Some(sid) = &grant.allowed.sid {
             app.store.end_session(sid, &logout_targets(app), &origin).await?;
+            app.logouts.wake();
         }
         // One for offline use outlives its session, but not this.
         app.store.revoke_grant(&grant.allowed.id, &origin).await?;

@@ -102,7 +102,10 @@ pub(crate) async fn start(
     let started = app.store.create_session(&session, replaced.as_ref(), &logout_targets(app)).await?;
     let max_age = remember.then_some(lifetime);
     Ok(match started {
-        SessionStart::Started { sid, .. } => {
+        SessionStart::Started { sid, ended } => {
+            if ended.is_some() {
+                app.logouts.wake();
+            }
             Some(Started { cookie: set_cookie(&app.config.issuer, name, value.expose(), max_age), sid })
         }
         SessionStart::Refused => None,

@@ -49,7 +49,10 @@ pub(crate) async fn sign_out(State(app): State<Arc<App>>, request: Request<Body>
         _ => return refuse(&visit, Fault::Unreadable, None),
     };
     match end(&visit, which).await {
-        Ok(answer) => answer,
+        Ok(answer) => {
+            visit.app.logouts.wake();
+            answer
+        }
         Err(failure) => fault_of_store(&visit, &failure),
     }
 }
@@ -132,6 +135,7 @@ pub(super) async fn end_others(visit: &Visit, own: &Session) -> Result<Vec<Ended
             ended.extend(app.store.end_session(&other.sid, &targets, &origin).await?);
         }
     }
+    app.logouts.wake();
     Ok(ended)
 }
 
