@@ -167,10 +167,18 @@ impl<'de> Deserialize<'de> for Jwks {
 /// # Errors
 /// [`InvalidClient::SecretTooShort`], [`InvalidClient::SecretTooLong`], [`InvalidClient::SecretCharacter`]
 pub fn hash_new_secret(secret: &str) -> Result<[u8; 32], InvalidClient> {
-    let characters = secret.chars().count();
-    if characters < MIN_SECRET_CHARACTERS {
-        return Err(InvalidClient::SecretTooShort(characters));
+    if is_short(secret) {
+        return Err(InvalidClient::SecretTooShort(secret.chars().count()));
     }
+    hash_known_secret(secret)
+}
+
+/// Hashes a secret that a client has from elsewhere, and can't change on the day it moves here: it may be short.
+///
+/// # Errors
+/// [`InvalidClient::SecretTooLong`], [`InvalidClient::SecretCharacter`]
+pub(super) fn hash_known_secret(secret: &str) -> Result<[u8; 32], InvalidClient> {
+    let characters = secret.chars().count();
     if characters > MAX_SECRET_CHARACTERS {
         return Err(InvalidClient::SecretTooLong(characters));
     }
@@ -178,6 +186,11 @@ pub fn hash_new_secret(secret: &str) -> Result<[u8; 32], InvalidClient> {
         return Err(InvalidClient::SecretCharacter);
     }
     Ok(hash_secret(secret.as_bytes()))
+}
+
+/// Whether whoever reads its hash could guess a secret.
+pub(super) fn is_short(secret: &str) -> bool {
+    secret.chars().count() < MIN_SECRET_CHARACTERS
 }
 
 /// The hash that is kept of a secret, and that a presented one is compared by.
@@ -215,6 +228,7 @@ mod tests {
     fn a_secret_under_32_characters_is_refused() {
         assert_eq!(hash_new_secret(&"x".repeat(31)), Err(InvalidClient::SecretTooShort(31)));
         assert!(hash_new_secret(&"x".repeat(32)).is_ok());
+        assert_eq!(hash_known_secret("hunter2"), Ok(hash_secret(b"hunter2")));
         assert_eq!(hash_new_secret(&"x".repeat(513)), Err(InvalidClient::SecretTooLong(513)));
         assert_eq!(hash_new_secret(&"é".repeat(32)), Err(InvalidClient::SecretCharacter));
     }

@@ -9,8 +9,7 @@
 //! and so does `client_secret_post`.
 //!
 //! Names that nobody here knows are left out with a warning: "The authorization server MUST ignore any client metadata
-//! sent by the client that it does not understand" (RFC 7591 §2). One that is much like a known name is refused instead,
-//! because it is a slip.
+//! sent by the client that it does not understand" (RFC 7591 §2). The warning says so where a known name is much like it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,10 +21,11 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::authentication::{MIN_SECRET_CHARACTERS, hash_known_secret, is_short};
 use super::{
     About, Authentication, Client, ClientAuthMethod, ClientKeys, GrantType, GrantTypes, Jwks, Origin,
-    PostLogoutRedirectUri, RedirectUri, SecretMethod, WebUri, default_grants, default_scopes, hash_new_secret,
-    parse_assertion_alg, parse_audience, parse_id, parse_role, parse_scope, parse_token_alg,
+    PostLogoutRedirectUri, RedirectUri, SecretMethod, WebUri, default_grants, default_scopes, parse_assertion_alg,
+    parse_audience, parse_id, parse_role, parse_scope, parse_token_alg,
 };
 
 /// What an import would add.
@@ -117,8 +117,9 @@ struct Reading {
 
 impl Reading {
     fn new(number: usize, mut members: Vec<(String, Value)>) -> Self {
-        // RFC 7591 §2 gives no meaning to null; as in RFC 7592 §2.2 it is the same as leaving the member out.
-        members.retain(|(_, value)| !value.is_null());
+        // RFC 7591 §2 gives no meaning to null; as in RFC 7592 §2.2 it is the same as leaving the member out. Some servers
+        // write an empty text for it. An empty scope is one: none.
+        members.retain(|(name, value)| !value.is_null() && (value != "" || name == "scope"));
         let [problems, unsupported, warnings] = [const { Vec::new() }; 3];
         Reading { number, id: None, members, problems, unsupported, warnings }
     }
@@ -245,7 +246,14 @@ impl Reading {
         };
         match secret {
             Some(secret) => {
-                let sha256 = self.checked("client_secret", hash_new_secret(&secret))?;
+                let sha256 = self.checked("client_secret", hash_known_secret(&secret))?;
+                if is_short(&secret) {
+                    let message = format!(
+                        "has fewer than {MIN_SECRET_CHARACTERS} characters: whoever gets hold of its hash can guess it; \
+                         give the client a new one by `keywheel clients rotate-secret`"
+                    );
+                    self.warning("client_secret", message);
+                }
                 Some(Authentication::Secret { sha256, method: sent })
             }
             None => {
@@ -317,7 +325,6 @@ impl Reading {
             let asks_for_nothing = match &value {
                 Value::Bool(asked) => !asked,
                 Value::Array(items) => items.is_empty(),
-                Value::String(text) => text.is_empty(),
                 Value::Number(number) => name == "client_secret_expires_at" && number.as_u64() == Some(0),
                 _ => false,
             };
@@ -334,7 +341,9 @@ impl Reading {
                 continue;
             }
             match crate::config::nearest(&name, SUPPORTED.iter().map(|known| (*known, *known))) {
-                Some(near) => self.unsupported(&name, format!("not supported by this version; did you mean {near}?")),
+                Some(near) => {
+                    self.warning(&name, format!("nothing of this version; it is left out; did you mean {near}?"));
+                }
                 None => self.warning(&name, "nothing of this version; it is left out"),
             }
         }
@@ -408,7 +417,7 @@ impl Reading {
         let mut values = Vec::new();
         for word in words {
             match self.checked(member, parse(word)) {
-                Some(value) if values.contains(&value) => self.problem(member, format!("{word:?} is listed twice")),
+                Some(value) if values.contains(&value) => self.warning(member, format!("{word:?} is listed twice")),
                 Some(value) => values.push(value),
                 None => {}
             }
@@ -752,20 +761,25 @@ mod tests {
     #[test]
     fn what_is_not_used_is_left_out_with_a_warning() {
         let (client, warnings) = one(json!({
-            "client_id": "app", "client_secret": SECRET, "redirect_uris": ["https://app.example.com/"],
+            "client_id": "app", "client_secret": SECRET,
+            "redirect_uris": ["https://app.example.com/", "https://app.example.com/"], "audience": "x",
+            "initiate_login_uri": "", "backchannel_logout_uri": "",
             "token_endpoint_auth_method": "none", "jwks_uri": "https://app.example.com/jwks",
             "logo_uri": "http://app.example.com/logo.png", "request_uris": ["https://app.example.com/request"],
             "urn:example:flavour": "vanilla", "client_name#fr": "Appli", "id_token_encrypted_response_alg": null,
         }));
 
         assert_eq!(client.authentication, Authentication::None);
-        assert_eq!(client.about.logo_uri, None);
+        assert_eq!(client.redirect_uris.len(), 1);
+        assert_eq!((client.about.logo_uri, client.backchannel_logout_uri), (None, None));
         let starts = [
             "client 1 (app): jwks_uri: not kept",
             "client 1 (app): client_secret: not kept",
             "client 1 (app): logo_uri: not kept",
             "client 1 (app): request_uris: has no effect",
             "client 1 (app): urn:example:flavour: nothing of this version",
+            "client 1 (app): redirect_uris: \"https://app.example.com/\" is listed twice",
+            "client 1 (app): audience: nothing of this version; it is left out; did you mean audiences?",
         ];
         for start in starts {
             assert!(warnings.iter().any(|warning| warning.starts_with(start)), "{start} in {warnings:#?}");
@@ -780,7 +794,7 @@ mod tests {
             "grant_types": ["authorization_code", "implicit"], "response_types": ["code", "id_token"],
             "subject_type": "pairwise", "id_token_signed_response_alg": "HS256",
             "userinfo_signed_response_alg": "RS256", "client_secret_expires_at": 1_900_000_000,
-            "require_pushed_authorization_requests": true, "audience": "x",
+            "require_pushed_authorization_requests": true,
         }]);
 
         let refusals = refusals(&everything);
@@ -797,8 +811,7 @@ mod tests {
             let start = format!("client 1 (web): {member}");
             assert!(refusals.iter().any(|refusal| refusal.starts_with(&start)), "{member} in {refusals:#?}");
         }
-        assert!(refusals.iter().any(|refusal| refusal.ends_with("did you mean audiences?")), "{refusals:#?}");
-        assert_eq!(refusals.len(), 8, "{refusals:#?}");
+        assert_eq!(refusals.len(), 7, "{refusals:#?}");
     }
 
     #[test]
@@ -853,11 +866,21 @@ mod tests {
     }
 
     #[test]
+    fn a_short_secret_is_kept_because_its_client_has_it_already() {
+        let (client, warnings) = one(json!({ "client_id": "a", "client_secret": "hunter2" }));
+
+        assert_eq!(client.authentication, Authentication::Secret { sha256: hash_secret(b"hunter2"), method: None });
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("client 1 (a): client_secret: has fewer than 32"), "{warnings:?}");
+        assert!(!warnings[0].contains("hunter2"));
+    }
+
+    #[test]
     fn every_mistake_of_every_client_is_told_and_ignoring_does_not_hide_them() {
         let file = json!([
             { "client_id": "a:b", "client_secret": SECRET },
             { "client_secret": SECRET },
-            { "client_id": "short", "client_secret": "hunter2" },
+            { "client_id": "empty", "client_secret": "" },
             { "client_id": "bare" },
             { "client_id": "types", "client_secret": 7, "scope": ["a"], "audiences": "https://x", "client_name": {} },
             { "client_id": "lists", "client_secret": SECRET, "scope": "a a \"", "audiences": ["x"],
@@ -869,14 +892,13 @@ mod tests {
         let starts = [
             "client 1: client_id: ",
             "client 2: client_id: missing",
-            "client 3 (short): client_secret: a client secret has at least 32",
+            "client 3 (empty): client_secret: missing",
             "client 4 (bare): client_secret: missing",
             "client 5 (types): client_secret: expected a string, found a number",
             "client 5 (types): client_name: expected a string, found an object",
             "client 5 (types): scope: expected a string, found an array",
             "client 5 (types): audiences: expected an array of strings, found a string",
             "client 6 (lists): redirect_uris: \"/cb\" is not an absolute URI",
-            "client 6 (lists): scope: \"a\" is listed twice",
             "client 6 (lists): scope: \"\\\"\" is not a scope",
             "client 6 (lists): audiences: \"x\" is not an absolute URI",
             "client 6 (lists): access_token_alg: \"PS256\" is not one",
@@ -887,7 +909,6 @@ mod tests {
         for (told, start) in told.iter().zip(starts) {
             assert!(told.starts_with(start), "{told} should start with {start}");
         }
-        assert!(!told.concat().contains("hunter2"));
     }
 
     #[test]
