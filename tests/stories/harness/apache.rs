@@ -58,7 +58,8 @@ impl Reserved {
         let file = path.join("apache.conf");
         fs::write(&file, configuration(address, path, issuer)).expect("writing the configuration");
         let mut command = Command::new("/usr/sbin/apache2");
-        command.arg("-DFOREGROUND").arg("-f").arg(&file);
+        // In one process, so that none is left when it is killed.
+        command.arg("-X").arg("-f").arg(&file);
         let mut running = Running::start(command, path);
         eventually("Apache answers", START, async || {
             if let Some(status) = running.has_ended() {
