@@ -1,12 +1,13 @@
 //! Reads people that another server knew: a JSON array of objects with the standard claims of OpenID Connect.
 //!
-//! - `username`, or else `preferred_username`, is what they sign in with.
+//! - `username`, or else `preferred_username`, or else `email`, is what they sign in with.
 //! - `sub` is kept, so that apps know everybody again; without it a new one is made.
 //! - `password` is hashed; `password_hash` is taken as it is and made anew when its owner signs in. How good a password
 //!   is, is not judged: these people have it already. Without either they cannot sign in by a password yet.
 //! - `roles`, `groups` and `disabled` are ours; `updated_at` starts anew.
-//! - Whatever else is there is a claim that tokens may carry. So a name that sounds like a secret is refused, and so is
-//!   one that is much like a name with a meaning here, because it is a slip.
+//! - Whatever else is there is a claim that tokens may carry, and `claims` may hold members as the configuration has them.
+//!   A name that sounds like a secret is refused, and so is one that is much like a name with a meaning here, because it
+//!   is a slip.
 //!
 //! Nothing is imported unless everything is well.
 
@@ -157,17 +158,22 @@ struct Reading {
 
 impl Reading {
     fn user(&mut self) -> Option<UserDraft> {
-        // A claim without a value is left out, as in OpenID Connect Core §5.3.2.
-        self.members.retain(|(_, value)| !value.is_null());
+        self.unfold_claims();
+        // A claim without a value is left out, as in OpenID Connect Core §5.3.2. An empty password is a mistake.
+        self.members.retain(|(name, value)| !value.is_null() && (value != "" || name == "password"));
         let name = self.text("username");
         let member = if name.is_some() { "username" } else { "preferred_username" };
         let name = name.or_else(|| self.text("preferred_username"));
+        let has_name = name.is_some();
         self.username = name.and_then(|name| self.checked(member, parse_username(&name)));
+        let email = self.text("email").and_then(|email| self.checked("email", parse_email(&email)));
+        if let Some(email) = email.as_ref().filter(|_| !has_name) {
+            self.username = self.checked("email", parse_username(email));
+        }
         if self.username.is_none() && self.problems.is_empty() {
             self.problem("username", "missing");
         }
         let id = self.text("sub").and_then(|sub| self.checked("sub", parse_sub(&sub)));
-        let email = self.text("email").and_then(|email| self.checked("email", parse_email(&email)));
         let email_verified = self.flag("email_verified");
         let roles = self.names("roles");
         let groups = self.names("groups");
@@ -177,6 +183,22 @@ impl Reading {
         let claims = self.claims();
         let username = self.username.clone()?;
         Some(UserDraft { id, username, email, email_verified, claims, roles, groups, password, disabled })
+    }
+
+    /// `claims` is where the configuration has them.
+    fn unfold_claims(&mut self) {
+        match self.take("claims") {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(claims)) => {
+                for (name, value) in claims {
+                    if self.members.iter().any(|(known, _)| *known == name) {
+                        self.problem("claims", format!("{name} is there twice"));
+                    }
+                    self.members.push((name, value));
+                }
+            }
+            Some(other) => self.problem("claims", format!("expected an object, found {}", kind(&other))),
+        }
     }
 
     fn password(&mut self) -> Option<GivenPassword> {
@@ -469,6 +491,30 @@ mod tests {
                 "user 4 (alice@example.com): username: user 1 of this file signs in with alice@example.com too",
             ]
         );
+    }
+
+    #[test]
+    fn an_address_is_the_user_name_of_somebody_who_has_no_other() {
+        let file = json!([{"email": "alice@example.com", "sub": "", "website": ""}]);
+
+        let users = parse_users(file.to_string().as_bytes()).expect("all of it is in order");
+
+        let email = Some("alice@example.com".to_owned());
+        assert_eq!(users, [UserDraft { email, ..UserDraft::new("alice@example.com") }]);
+    }
+
+    #[test]
+    fn claims_can_be_in_an_object_of_their_own() {
+        let read = |user: Value| parse_users(json!([user]).to_string().as_bytes());
+
+        let users = read(json!({"username": "alice", "claims": {"name": "Alice", "email": "alice@example.com"}}));
+
+        let users = users.expect("all of it is in order");
+        assert_eq!(users[0].claims["name"], "Alice");
+        assert_eq!(users[0].email.as_deref(), Some("alice@example.com"));
+        assert!(read(json!({"username": "alice", "name": "A", "claims": {"name": "B"}})).is_err());
+        assert!(read(json!({"username": "alice", "claims": {"client_secret": "x"}})).is_err());
+        assert!(read(json!({"username": "alice", "claims": 1})).is_err());
     }
 
     #[test]
