@@ -15,6 +15,7 @@ use crate::admin::users::{UserError, declare_users};
 use crate::chain;
 use crate::config::Config;
 use crate::edges::{Author, Clock, Edges, Entropy};
+use crate::hooks;
 use crate::http;
 use crate::http::serve::{Limits, serve};
 use crate::keys::coverage::{Coverage, next_key};
@@ -243,6 +244,7 @@ impl App {
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let grace = self.config.tokens.refresh_grace;
         let housekeeping = tokio::spawn(housekeeping::run(store, clock, grace, shutdown.clone()));
+        let hooks = tokio::spawn(hooks::run(Arc::clone(&self), shutdown.clone()));
         let logouts = tokio::spawn(backchannel::run(Arc::clone(&self), shutdown.clone()));
 
         let public = serve(
@@ -264,6 +266,7 @@ impl App {
             (watch, "the watch over the database"),
             (fetchers, "the record of who fetches the JWKS"),
             (logouts, "the delivery of logouts"),
+            (hooks, "the telling of events"),
             (housekeeping, "the forgetting of what is over"),
         ];
         for (task, what) in tasks {

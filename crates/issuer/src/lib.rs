@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod edges;
+mod hooks;
 pub mod http;
 pub mod keys;
 pub mod login;

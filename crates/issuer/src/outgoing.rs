@@ -127,6 +127,23 @@ impl Outgoing {
         self.exchange(url, request, bounds, |status| status.is_success()).await.map(drop)
     }
 
+    /// Posts JSON with one more header; the answer does not matter, only that it is a good one.
+    ///
+    /// # Errors
+    /// Every [`FetchError`]; [`FetchError::Status`] for anything but 2xx
+    pub(crate) async fn post_json(
+        &self,
+        address: &str,
+        json: String,
+        (name, value): (&'static str, String),
+        bounds: Bounds,
+    ) -> Result<(), FetchError> {
+        let url = self.admit(address)?;
+        let request = Request::post(url.as_str()).header(CONTENT_TYPE, "application/json").header(name, value);
+        let request = request.body(Full::from(json)).map_err(|_| FetchError::Address(address.to_owned()))?;
+        self.exchange(url, request, bounds, |status| status.is_success()).await.map(drop)
+    }
+
     /// Reads an address that may be called, as far as that can be told before its name is resolved.
     fn admit(&self, address: &str) -> Result<Url, FetchError> {
         let url = Url::parse(address).map_err(|_| FetchError::Address(address.to_owned()))?;

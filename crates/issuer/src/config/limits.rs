@@ -1,9 +1,11 @@
-//! `[limits]` and `[outgoing]`: how often strangers may try, and whom the issuer may call.
+//! `[limits]`, `[outgoing]` and `[hooks]`: how often strangers may try, whom the issuer may call, and whom it tells.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::secret::Secret;
 use super::section::Section;
+use crate::clients::WebUri;
 
 /// `[limits]`: how often somebody may fail to sign in, and how much hashing that may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,37 @@ pub struct OutgoingSettings {
     pub allow_private: bool,
 }
 
+/// `[hooks]`: whom the issuer tells what people and clients do.
+#[derive(Debug, Clone)]
+pub struct HookSettings {
+    /// Where events are posted to.
+    pub url: WebUri,
+    /// What the posts are signed with, 32 characters at least.
+    pub secret: Secret,
+}
+
+impl HookSettings {
+    /// `None` where there is no hook, or a problem was reported.
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let url = section.parsed("url", WebUri::parse);
+        let secret = section.secret("secret", "secret_file");
+        match (url, secret) {
+            (Some(url), Some(secret)) if secret.expose().chars().count() >= MIN_SECRET_CHARACTERS => {
+                Some(Self { url, secret })
+            }
+            (Some(_), Some(_)) => {
+                section.problem("secret", format!("must have at least {MIN_SECRET_CHARACTERS} characters"));
+                None
+            }
+            (Some(_), None) => {
+                section.problem("url", "needs a secret or secret_file, by which the receiver knows us".to_owned());
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
 impl LimitSettings {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         LimitSettings {
@@ -50,6 +83,9 @@ impl OutgoingSettings {
 }
 
 const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
+/// As long as the MAC.
+const MIN_SECRET_CHARACTERS: usize = 32;
 
 /// Ten guesses in a quarter of an hour are a thousand a day: no help against any password that is accepted.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(15 * 60);

@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 
 pub use issuer_url::{InvalidIssuer, IssuerUrl};
 pub use keys::{KeySettings, TokenSettings};
-pub use limits::{LimitSettings, OutgoingSettings};
+pub use limits::{HookSettings, LimitSettings, OutgoingSettings};
 pub use pages::{Colour, PageSettings};
 pub(crate) use problem::nearest;
 pub use problem::{ConfigErrors, Place, Problem};
@@ -59,6 +59,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// `[outgoing]`
     pub outgoing: OutgoingSettings,
+    /// `[hooks]`; default none.
+    pub hooks: Option<HookSettings>,
     /// `[pages]`
     pub pages: PageSettings,
     /// The declared clients, each id once. Default none.
@@ -180,6 +182,7 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
     let users = root.tables("user", |section| (section.place_of("username"), user::read_user(section)));
     let limits = root.table("limits", LimitSettings::read);
     let outgoing = root.table("outgoing", OutgoingSettings::read);
+    let hooks = root.table("hooks", HookSettings::read);
     let pages = root.table("pages", PageSettings::read);
     refuse_repeated(root, "client", "id", &clients, |client| Some(client.id.clone()));
     // Names and addresses are compared without regard to case when somebody signs in.
@@ -188,7 +191,19 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
     let issuer = issuer.or_else(|| default_issuer(root, &server));
     let clients = clients.into_iter().filter_map(|(_, client)| client).collect();
     let users = users.into_iter().filter_map(|(_, user)| user).collect();
-    Some(Config { issuer: issuer?, server, storage, keys: keys?, tokens, limits, outgoing, pages, clients, users })
+    Some(Config {
+        issuer: issuer?,
+        server,
+        storage,
+        keys: keys?,
+        tokens,
+        limits,
+        outgoing,
+        hooks,
+        pages,
+        clients,
+        users,
+    })
 }
 
 /// `insecure_test_unsafe_policy`, by which the project's own tests show that an unsafe rotation does break tokens: its

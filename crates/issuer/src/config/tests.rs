@@ -890,6 +890,24 @@ fn every_setting_is_in_the_template() {
     assert_eq!(missing, Vec::<&String>::new());
 }
 
+#[test]
+fn a_hook_needs_a_secret_that_can_not_be_guessed() {
+    let load = |hooks: &str| Files::new(&format!("[hooks]\n{hooks}")).load(&[]);
+
+    let loaded = load("url = \"https://hooks.example.com/k\"\nsecret = \"a-secret-of-the-hook-0123456789abcdef\"\n");
+    let hook = loaded.expect("a good configuration").config.hooks.expect("a hook");
+    assert_eq!(hook.url.as_str(), "https://hooks.example.com/k");
+    assert!(!format!("{hook:?}").contains("0123456789"));
+    for refused in [
+        "url = \"https://hooks.example.com/k\"\n",
+        "url = \"https://hooks.example.com/k\"\nsecret = \"short\"\n",
+        "url = \"http://hooks.example.com/k\"\nsecret = \"a-secret-of-the-hook-0123456789abcdef\"\n",
+    ] {
+        assert!(load(refused).is_err(), "{refused}");
+    }
+    assert!(load("").expect("a good configuration").config.hooks.is_none());
+}
+
 proptest! {
     #[test]
     fn no_configuration_panics_and_every_refusal_has_a_reason(

@@ -132,21 +132,23 @@ impl Store {
                 .bind(user_id),
         };
         let rows = query.fetch_all(&self.readers).await.map_err(|source| self.read_error(DOING, source))?;
-        let events = rows.iter().rev().map(|row| {
-            let row = Columns::new(row, DOING);
-            Ok(EventRow {
-                id: row.get("id")?,
-                at: row.time("at")?,
-                kind: row.get("kind")?,
-                user_id: row.get("user_id")?,
-                client_id: row.get("client_id")?,
-                sid: row.get("sid")?,
-                address: row.get("address")?,
-                details: row.get("details")?,
-            })
-        });
+        let events = rows.iter().rev().map(|row| read_event(row, DOING));
         events.collect()
     }
+}
+
+pub(super) fn read_event(row: &sqlx::any::AnyRow, doing: &'static str) -> Result<EventRow, StoreError> {
+    let row = Columns::new(row, doing);
+    Ok(EventRow {
+        id: row.get("id")?,
+        at: row.time("at")?,
+        kind: row.get("kind")?,
+        user_id: row.get("user_id")?,
+        client_id: row.get("client_id")?,
+        sid: row.get("sid")?,
+        address: row.get("address")?,
+        details: row.get("details")?,
+    })
 }
 
 /// Tells of a change in its own transaction.

@@ -23,6 +23,7 @@ mod columns;
 #[cfg(test)]
 mod conformance;
 mod consents;
+mod event_reader;
 mod events;
 mod fetchers;
 mod grants;
@@ -459,13 +460,14 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
 
 /// Version, name, and the text for SQLite and PostgreSQL, which differ in BLOB and BYTEA. Never edit one that has been
 /// released: checksums are compared.
-const MIGRATIONS: [(i64, &str, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
     (1, "keys and clients", include_str!("migrations/sqlite-0001.sql"), include_str!("migrations/postgres-0001.sql")),
     (2, "audit", include_str!("migrations/sqlite-0002.sql"), include_str!("migrations/postgres-0002.sql")),
     (3, "fetchers", include_str!("migrations/sqlite-0003.sql"), include_str!("migrations/postgres-0003.sql")),
     (4, "ages in use", include_str!("migrations/sqlite-0004.sql"), include_str!("migrations/postgres-0004.sql")),
     (5, "sign-in", include_str!("migrations/sqlite-0005.sql"), include_str!("migrations/postgres-0005.sql")),
     (6, "client metadata", include_str!("migrations/sqlite-0006.sql"), include_str!("migrations/postgres-0006.sql")),
+    (7, "event reader", include_str!("migrations/sqlite-0007.sql"), include_str!("migrations/postgres-0007.sql")),
 ];
 
 /// Between two tries to set up a file that somebody else is setting up.

@@ -202,6 +202,28 @@ async fn of_eight_that_end_a_session_one_does(place: Place) {
     assert_eq!(told(&stores[0]).await, ["user.signed_in", "user.signed_out"]);
 }
 
+async fn of_eight_that_take_events_one_does_until_it_has_told_them(place: Place) {
+    let stores = eight(&place).await;
+    signed_in(&stores[0], "alice", 1).await;
+    let take = |store: &Store, now: i64| {
+        let store = store.clone();
+        async move {
+            let taken = store.take_events(at(now), at(0), Duration::from_secs(15), 9).await.expect("answered");
+            taken.into_iter().map(|event| event.id).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(take(&stores[0], 1001).await, [] as [i64; 0], "an earlier one may still be on its way");
+
+    let results = all(stores.iter().map(|store| take(store, 1100)).collect()).await;
+
+    let taken: Vec<_> = results.into_iter().filter(|events| !events.is_empty()).collect();
+    assert_eq!((taken.len(), taken[0].len()), (1, 1), "{taken:?}");
+    assert_eq!(take(&stores[1], 1115).await, taken[0], "what was not told is taken again when the lease is over");
+    stores[1].told_events(taken[0][0]).await.expect("noted");
+    stores[2].told_events(0).await.expect("one who comes late takes nothing back");
+    assert_eq!(take(&stores[2], 1200).await, [] as [i64; 0]);
+}
+
 async fn all_sessions_of_a_user_end_together(place: Place) {
     let store = place.open().await;
     let (alice, _) = signed_in(&store, "alice", 1).await;
@@ -382,6 +404,7 @@ on_both!(
     a_disabled_or_removed_user_has_no_session,
     the_end_of_a_session_ends_its_grants_and_tells_its_clients,
     of_eight_that_end_a_session_one_does,
+    of_eight_that_take_events_one_does_until_it_has_told_them,
     all_sessions_of_a_user_end_together,
     ends_of_all_kinds_take_turns,
     a_logout_is_delivered_by_one_and_again_when_that_dies,
