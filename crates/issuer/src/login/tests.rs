@@ -950,8 +950,10 @@ async fn an_operator_replaces_templates_name_logo_and_colour() {
 #[test]
 fn every_message_of_a_template_exists() {
     let messages = super::messages::Messages::new("en");
+    let mut seen = 0;
     for (name, source) in super::render::BUILT_IN {
         for rest in source.split("t(\"").skip(1) {
+            seen += 1;
             let (key, after) = rest.split_once('"').expect("a text ends");
             // One that is put together is tested where its parts are.
             if !after.starts_with(" ~") {
@@ -959,6 +961,7 @@ fn every_message_of_a_template_exists() {
             }
         }
     }
+    assert!(seen > 50, "the templates no longer name their messages as this test looks for them: {seen}");
     for scope in crate::clients::OPENID_SCOPES {
         assert!(messages.has(&format!("scope-{scope}")), "{scope}");
     }
