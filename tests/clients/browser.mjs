@@ -76,6 +76,13 @@ await answer({
     const response = await navigated
     return { ...(await settled(page)), status: response?.status() ?? 0 }
   },
+  // Clicks what leads nowhere else.
+  click: ({ device: name, name: text, within }) => {
+    const { page } = device(name)
+    return byName(within ? page.locator('li, form', { hasText: within }) : page, text).click()
+  },
+  // Waits until a text can be read.
+  read: ({ device: name, text }) => device(name).page.getByText(text).first().waitFor(),
   submit: async ({ device: name, form, fields }) => {
     const { page } = device(name)
     for (const [field, text] of fields) await page.locator(`${form} [name="${field}"]`).fill(text)
@@ -112,6 +119,7 @@ await answer({
   count: ({ device: name, selector }) => device(name).page.locator(selector).count(),
   evaluate: ({ device: name, script }) => device(name).page.evaluate(script),
   cookies: ({ device: name }) => device(name).context.cookies(),
+  forget_cookie: ({ device: name, name: cookie }) => device(name).context.clearCookies({ name: cookie }),
   // As when somebody closes the last window: cookies without an end are gone.
   forget_session_cookies: async ({ device: name }) => {
     const { context } = device(name)

@@ -9,15 +9,18 @@
 //! Then open <http://localhost:3000> and sign in as `alice` (password `alice buys a bicycle bell`) or as `admin`
 //! (`admin counts the orders`), who sees all orders. <http://localhost:3000/password> is a page that asks for the password
 //! itself, by the issuer's session API, and has the tokens in cookies that no script can read.
+//!
+//! Other addresses than these follow the program's name: first the issuer, then the shop's own origin.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{FromRef, Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Router, serve};
 use keywheel_verifier::{Bearer, Guard, Policy, ResourceMetadata, Verifier};
 use serde_json::{Value, json};
@@ -26,6 +29,7 @@ use tokio::net::TcpListener;
 /// What the handlers share.
 #[derive(Clone)]
 struct Shop {
+    issuer: Arc<str>,
     guard: Guard,
     people: Arc<Mutex<BTreeMap<String, Person>>>,
 }
@@ -39,8 +43,13 @@ struct Person {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let metadata = ResourceMetadata::new(RESOURCE)?.authorization_server(ISSUER);
-    let verifier = Verifier::builder(Policy::access_token(ISSUER, RESOURCE)).name("shop").build()?;
+    let mut arguments = std::env::args().skip(1);
+    let issuer = arguments.next().unwrap_or_else(|| "http://localhost:8080".to_owned());
+    let origin = arguments.next().unwrap_or_else(|| "http://localhost:3000".to_owned());
+    let metadata = ResourceMetadata::new(&origin)?.authorization_server(&issuer);
+    // The issuer is on this machine: there is one clock, and nothing to forgive.
+    let policy = Policy::access_token(&issuer, &origin).with_leeway(Duration::ZERO)?;
+    let verifier = Verifier::builder(policy).name("shop").build()?;
     // From scripts with a token in the header, from `/password` with the cookie, which is `__Host-access` on https.
     let guard = Guard::new(verifier).resource_metadata(metadata.url()).cookie("keywheel-access");
 
@@ -49,20 +58,27 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let admins = guard.clone().require_role("admin").layer();
     let app = Router::new()
         .route(metadata.well_known_path(), get(metadata.clone()))
-        .route("/", get(async || file("text/html; charset=utf-8", include_str!("shop/index.html"))))
-        .route("/shop.js", get(async || file("text/javascript", include_str!("shop/shop.js"))))
-        .route("/password", get(async || file("text/html; charset=utf-8", include_str!("shop/password.html"))))
-        .route("/password.js", get(async || file("text/javascript", include_str!("shop/password.js"))))
-        .route("/shop.css", get(async || file("text/css", include_str!("shop/shop.css"))))
+        .route("/", file("text/html; charset=utf-8", include_str!("shop/index.html")))
+        .route("/shop.js", file("text/javascript", include_str!("shop/shop.js")))
+        .route("/password", file("text/html; charset=utf-8", include_str!("shop/password.html")))
+        .route("/password.js", file("text/javascript", include_str!("shop/password.js")))
+        .route("/issuer.js", get(issuer_script))
+        .route("/shop.css", file("text/css", include_str!("shop/shop.css")))
         .route("/api/products", get(products))
         .route("/api/dashboard", get(dashboard))
         .route("/api/cart/{product}", post(add_to_cart).layer(may_buy))
         .route("/api/payment", post(pay).layer(may_pay))
         .route("/api/admin/orders", get(all_orders).layer(admins))
-        .with_state(Shop { guard, people: Arc::default() });
+        .with_state(Shop { issuer: issuer.into(), guard, people: Arc::default() });
 
-    serve(TcpListener::bind("127.0.0.1:3000").await?, app).await?;
+    let listen = origin.trim_start_matches("http://").replace("localhost", "127.0.0.1");
+    serve(TcpListener::bind(listen).await?, app).await?;
     Ok(())
+}
+
+/// Tells the scripts who the issuer is.
+async fn issuer_script(State(shop): State<Shop>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/javascript")], format!("export const issuer = {};\n", json!(&*shop.issuer)))
 }
 
 /// For everybody: a handler that takes no [`Bearer`] asks for no token.
@@ -133,13 +149,17 @@ fn answer(body: &Value) -> ([(HeaderName, &'static str); 2], String) {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body.to_string())
 }
 
-/// The policy keeps scripts of others out, and tokens from going anywhere but to the issuer and to us.
-fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
-    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-                          connect-src 'self' http://localhost:8080; base-uri 'none'; frame-ancestors 'none'";
-    ([(CONTENT_TYPE, content_type), (CONTENT_SECURITY_POLICY, POLICY)], text)
+/// One of the front end's files. The policy keeps scripts of others out, and tokens from going anywhere but to the issuer
+/// and to us.
+fn file(content_type: &'static str, text: &'static str) -> MethodRouter<Shop> {
+    get(async move |State(shop): State<Shop>| {
+        let policy = format!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {}; base-uri 'none'; \
+             frame-ancestors 'none'",
+            shop.issuer
+        );
+        ([(CONTENT_TYPE, content_type.to_owned()), (CONTENT_SECURITY_POLICY, policy)], text)
+    })
 }
 
-const ISSUER: &str = "http://localhost:8080";
-const RESOURCE: &str = "http://localhost:3000";
 const PRODUCTS: [(u32, &str, u32); 3] = [(1, "Bicycle bell", 900), (2, "Lamp", 2400), (3, "Basket", 3150)];

@@ -9,13 +9,15 @@
 //!
 //! Then open <http://localhost:3001>, sign in as `alice` (password `alice buys a bicycle bell`) or `admin` (`admin counts the
 //! orders`), and open <http://localhost:3002>, the club: it asks for consent and for no password. Whoever signs out of one is
-//! signed out of the other too: the issuer tells it (OpenID Connect Back-Channel Logout).
+//! signed out of the other too: the issuer tells it (OpenID Connect Back-Channel Logout). Other addresses than these follow
+//! the name of the app: first the issuer, then the app's own origin.
 //!
 //! 1. `/login` sends the browser to the issuer; what has to fit the answer is in a cookie.
 //! 2. `/callback` holds the answer against it, exchanges the code for tokens, and begins a session.
 //! 3. Every page has the session's access token verified, and renewed where it is over. What it says decides.
 //! 4. `/logout` ends the session here and has the issuer end its own.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,8 +49,8 @@ struct Settings {
     name: &'static str,
     client_id: &'static str,
     client_secret: &'static str,
-    origin: &'static str,
-    listen: &'static str,
+    origin: Cow<'static, str>,
+    issuer: Cow<'static, str>,
 }
 
 struct App {
@@ -83,22 +85,28 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let settings = match std::env::args().nth(1).as_deref() {
+    let mut arguments = std::env::args().skip(1);
+    let mut settings = match arguments.next().as_deref() {
         Some("club") => CLUB,
         _ => SHOP,
     };
+    if let (Some(issuer), Some(origin)) = (arguments.next(), arguments.next()) {
+        (settings.issuer, settings.origin) = (issuer.into(), origin.into());
+    }
+    let issuer = &*settings.issuer;
     // Each kind of token has its own policy, so that none can pass for another.
     let verifier = |policy| Verifier::builder(policy).name(settings.client_id).build();
     let app = App {
-        access_tokens: verifier(Policy::access_token(ISSUER, settings.origin))?,
-        id_tokens: verifier(Policy::id_token(ISSUER, settings.client_id))?,
-        logout_tokens: verifier(Policy::any(ISSUER, settings.client_id))?,
+        access_tokens: verifier(Policy::access_token(issuer, &*settings.origin))?,
+        id_tokens: verifier(Policy::id_token(issuer, settings.client_id))?,
+        logout_tokens: verifier(Policy::any(issuer, settings.client_id))?,
         http: Client::builder(TokioExecutor::new()).build_http(),
         sessions: Mutex::default(),
         carts: Mutex::default(),
         settings,
     };
-    let listener = TcpListener::bind(app.settings.listen).await?;
+    let listener =
+        TcpListener::bind(app.settings.origin.trim_start_matches("http://").replace("localhost", "127.0.0.1")).await?;
     let router = Router::new()
         .route("/", get(home))
         .route("/login", get(login))
@@ -154,7 +162,7 @@ async fn login(State(app): Shared) -> Response {
     ]);
     // `Lax`, because the browser comes back from another site.
     let cookie = app.cookie(ATTEMPT, &attempt.join("."), "; Max-Age=600");
-    ([(SET_COOKIE, cookie)], Redirect::to(&format!("{ISSUER}/oauth2/authorize?{query}"))).into_response()
+    ([(SET_COOKIE, cookie)], Redirect::to(&app.issuer_at(&format!("/oauth2/authorize?{query}")))).into_response()
 }
 
 /// `GET /callback`: step 2.
@@ -224,7 +232,7 @@ async fn logout(State(app): Shared, headers: HeaderMap) -> Response {
         ("post_logout_redirect_uri", &after),
     ]);
     let forget = [(SET_COOKIE, app.cookie(SESSION, "", "; Max-Age=0"))];
-    (forget, Redirect::to(&format!("{ISSUER}/oauth2/logout?{query}"))).into_response()
+    (forget, Redirect::to(&app.issuer_at(&format!("/oauth2/logout?{query}")))).into_response()
 }
 
 /// `POST /backchannel-logout`: the issuer says that a session is over (OpenID Connect Back-Channel Logout §2.6).
@@ -253,7 +261,9 @@ impl App {
             return Err("no attempt".into());
         };
         // An answer that this browser did not ask for may be somebody else's sign-in.
-        if parameter(query, "state").as_deref() != Some(state) || parameter(query, "iss").as_deref() != Some(ISSUER) {
+        if parameter(query, "state").as_deref() != Some(state)
+            || parameter(query, "iss").as_deref() != Some(&*self.settings.issuer)
+        {
             return Err("the answer does not fit the request".into());
         }
         if let Some(error) = parameter(query, "error") {
@@ -319,7 +329,7 @@ impl App {
     /// Asks the token endpoint, as the client that we are (RFC 6749 §2.3.1).
     async fn ask(&self, parameters: &[(&str, &str)]) -> Result<Tokens, Failure> {
         let credentials = STANDARD.encode(format!("{}:{}", self.settings.client_id, self.settings.client_secret));
-        let request = Request::post(format!("{ISSUER}/oauth2/token"))
+        let request = Request::post(self.issuer_at("/oauth2/token"))
             .header(AUTHORIZATION, format!("Basic {credentials}"))
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::from(form(parameters)))?;
@@ -328,7 +338,7 @@ impl App {
 
     /// Asks the UserInfo endpoint about the person of an access token.
     async fn user(&self, access_token: &str) -> Result<Map<String, Value>, Failure> {
-        let request = Request::get(format!("{ISSUER}/oauth2/userinfo"))
+        let request = Request::get(self.issuer_at("/oauth2/userinfo"))
             .header(AUTHORIZATION, format!("Bearer {access_token}"))
             .body(Full::default())?;
         Ok(serde_json::from_slice(&self.send(request).await?)?)
@@ -345,7 +355,7 @@ impl App {
     fn is_from_own_page(&self, headers: &HeaderMap) -> bool {
         match headers.get("sec-fetch-site") {
             Some(site) => site == "same-origin",
-            None => headers.get(ORIGIN).is_some_and(|origin| origin == self.settings.origin),
+            None => headers.get(ORIGIN).is_some_and(|origin| origin == &*self.settings.origin),
         }
     }
 
@@ -361,18 +371,22 @@ impl App {
         lines.flat_map(|line| line.split(';')).find_map(|pair| pair.trim().strip_prefix(prefix.as_str()))
     }
 
+    fn issuer_at(&self, path: &str) -> String {
+        format!("{}{path}", self.settings.issuer)
+    }
+
     fn redirect_uri(&self) -> String {
         format!("{}/callback", self.settings.origin)
     }
 
     fn page(&self, content: &str) -> Response {
-        let name = self.settings.name;
+        let (name, issuer) = (self.settings.name, &self.settings.issuer);
         let page = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
              <title>{name}</title><h1>{name}</h1>{content}"
         );
         let policy =
-            format!("default-src 'none'; form-action 'self' {ISSUER}; base-uri 'none'; frame-ancestors 'none'");
+            format!("default-src 'none'; form-action 'self' {issuer}; base-uri 'none'; frame-ancestors 'none'");
         ([(CONTENT_SECURITY_POLICY, policy), (CACHE_CONTROL, "no-store".to_owned())], Html(page)).into_response()
     }
 }
@@ -404,18 +418,17 @@ const SHOP: Settings = Settings {
     name: "Shop",
     client_id: "pages",
     client_secret: "an-example-secret-that-everybody-knows",
-    origin: "http://localhost:3001",
-    listen: "127.0.0.1:3001",
+    origin: Cow::Borrowed("http://localhost:3001"),
+    issuer: Cow::Borrowed("http://localhost:8080"),
 };
 const CLUB: Settings = Settings {
     name: "Cycling Club",
     client_id: "club",
     client_secret: "another-example-secret-that-everybody-knows",
-    origin: "http://localhost:3002",
-    listen: "127.0.0.1:3002",
+    origin: Cow::Borrowed("http://localhost:3002"),
+    issuer: Cow::Borrowed("http://localhost:8080"),
 };
 
-const ISSUER: &str = "http://localhost:8080";
 const PRODUCTS: [&str; 3] = ["Bell", "Lamp", "Basket"];
 const ATTEMPT: &str = "attempt";
 const SESSION: &str = "session";

@@ -21,8 +21,10 @@ pub(crate) fn run_all(nextest_arguments: &[&str]) -> Result<()> {
     let root = metadata["workspace_root"].as_str().context("cargo metadata has no workspace_root")?;
     clients::bring(&Path::new(target).join("test-clients"))?;
 
-    // Tests and programs in one build: apart, their features would differ and most of the tree would be built twice.
-    run(cargo("build").args(["--workspace", "--all-features", "--bins", "--tests", "--locked"]).current_dir(root))?;
+    // Tests, programs and examples in one build: apart, their features would differ and most of the tree would be built twice.
+    run(cargo("build")
+        .args(["--workspace", "--all-features", "--bins", "--examples", "--tests", "--locked"])
+        .current_dir(root))?;
     run(cargo("test").args(["--workspace", "--all-features", "--doc", "--locked"]).current_dir(root))?;
     let postgres = Postgres::start()?;
     let mut nextest = cargo("nextest");

@@ -85,6 +85,21 @@ impl Device<'_> {
         self.seen("follow", json!({"name": name, "within": text})).await
     }
 
+    /// Clicks a button that stays on the page: that beside `text`.
+    pub(crate) async fn click_beside(self, text: &str, name: &str) {
+        self.ask("click", json!({"name": name, "within": text})).await;
+    }
+
+    /// Clicks a button that stays on the page.
+    pub(crate) async fn click(self, name: &str) {
+        self.ask("click", json!({"name": name})).await;
+    }
+
+    /// Waits until this can be read on the page.
+    pub(crate) async fn reads(self, text: &str) {
+        self.ask("read", json!({"text": text})).await;
+    }
+
     pub(crate) async fn fill(self, label: &str, text: &str) {
         self.ask("fill", json!({"label": label, "text": text})).await;
     }
@@ -133,6 +148,11 @@ impl Device<'_> {
 
     pub(crate) async fn cookies(self) -> Vec<StoredCookie> {
         read(self.ask("cookies", Value::Null).await)
+    }
+
+    /// As when the cookie's time is over.
+    pub(crate) async fn forgets(self, cookie: &str) {
+        self.ask("forget_cookie", json!({"name": cookie})).await;
     }
 
     /// What closing the last window and opening another does to cookies.

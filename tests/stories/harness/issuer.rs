@@ -336,11 +336,16 @@ pub(crate) fn program() -> Command {
     built("keywheel")
 }
 
+/// An example of the verifier, as built beside the stories.
+pub(crate) fn example(name: &str) -> Command {
+    built(&format!("examples/{name}"))
+}
+
 /// A program of the workspace, as built beside the stories, without what the environment would set.
 pub(super) fn built(name: &str) -> Command {
     let profile = test_binary().parent().and_then(Path::parent).expect("target/PROFILE/deps/stories").to_owned();
     let path = profile.join(name);
-    assert!(path.is_file(), "{} is missing; `cargo build --bin {name}` makes it", path.display());
+    assert!(path.is_file(), "{} is missing; `cargo build --workspace --all-features --bins --examples` makes it", path.display());
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KEYWHEEL_") || name == "RUST_LOG" {

@@ -2,6 +2,7 @@
 
 mod account;
 mod browser;
+mod examples;
 mod first_party;
 mod hostile;
 mod libraries;

@@ -4,7 +4,8 @@
 // Cookies belong to a host, whatever the port, which is why this works on localhost. Elsewhere a reverse proxy has to put
 // the issuer and the shop under one host.
 
-const issuer = "http://localhost:8080";
+import { issuer } from "/issuer.js";
+
 const clientId = "shop";
 
 /** Asks the issuer. `credentials` has the browser take and send cookies although the port is another. */

@@ -4,7 +4,8 @@
 // long as nobody clears it. A reload forgets them, and signing in again takes no password while the issuer knows the
 // browser.
 
-const issuer = "http://localhost:8080";
+import { issuer } from "/issuer.js";
+
 const clientId = "shop";
 const redirectUri = `${location.origin}/`;
 const scope = "openid profile roles cart:write payments:write";
