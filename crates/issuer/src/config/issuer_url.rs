@@ -76,8 +76,9 @@ impl IssuerUrl {
     }
 
     /// The issuer of a server on this machine that nobody gave a name.
-    pub(super) fn localhost(port: u16) -> Self {
-        let text = if port == 80 { "http://localhost".to_owned() } else { format!("http://localhost:{port}") };
+    pub(super) fn localhost(port: u16, has_tls: bool) -> Self {
+        let (scheme, usual) = if has_tls { ("https", 443) } else { ("http", 80) };
+        let text = if port == usual { format!("{scheme}://localhost") } else { format!("{scheme}://localhost:{port}") };
         IssuerUrl { text, path: String::new(), is_loopback: true }
     }
 
@@ -97,6 +98,19 @@ impl IssuerUrl {
     #[must_use]
     pub fn endpoint(&self, path: &str) -> String {
         format!("{}{path}", self.text.trim_end_matches('/'))
+    }
+
+    /// The name or address of its host, as a URL has it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let url = Url::parse(&self.text).ok();
+        url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Is it reached by https?
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.text.starts_with("https:")
     }
 
     /// Is the issuer only reachable from this machine?

@@ -17,6 +17,7 @@ mod problem;
 mod secret;
 mod section;
 mod server;
+mod telemetry;
 mod tree;
 mod user;
 
@@ -34,6 +35,8 @@ pub(crate) use problem::nearest;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use secret::Secret;
 pub use server::{Database, ServerSettings, StorageSettings};
+pub use telemetry::{LogFormat, LogSettings, TelemetrySettings};
+pub use tls::{AcmeSettings, ChallengeKind, TlsFiles};
 pub use user::{DeclaredPassword, DeclaredUser};
 
 use crate::clients::Client;
@@ -63,6 +66,10 @@ pub struct Config {
     pub hooks: Option<HookSettings>,
     /// `[pages]`
     pub pages: PageSettings,
+    /// `[log]`
+    pub log: LogSettings,
+    /// `[telemetry]`
+    pub telemetry: TelemetrySettings,
     /// The declared clients, each id once. Default none.
     pub clients: Vec<Client>,
     /// The declared people, each name once. Default none.
@@ -169,7 +176,7 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>, ConfigErrors> {
 /// Reads everything, whatever is wrong with parts of it; `None` only when a problem was reported.
 fn read_config(root: &mut Section<'_>) -> Option<Config> {
     let issuer = root.parsed("issuer", IssuerUrl::parse);
-    let server = root.table("server", ServerSettings::read);
+    let mut server = root.table("server", ServerSettings::read);
     let storage = root.table("storage", StorageSettings::read);
     let (tokens, longest) = root.table("tokens", TokenSettings::read);
     let checked = insecure_test_unsafe_policy(root, issuer.as_ref());
@@ -184,11 +191,16 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
     let outgoing = root.table("outgoing", OutgoingSettings::read);
     let hooks = root.table("hooks", HookSettings::read);
     let pages = root.table("pages", PageSettings::read);
+    let log = root.table("log", LogSettings::read);
+    let telemetry = root.table("telemetry", TelemetrySettings::read);
     refuse_repeated(root, "client", "id", &clients, |client| Some(client.id.clone()));
     // Names and addresses are compared without regard to case when somebody signs in.
     refuse_repeated(root, "user", "username", &users, |user| Some(user.username.to_lowercase()));
     refuse_repeated(root, "user", "email", &users, |user| user.email.as_ref().map(|email| email.to_lowercase()));
     let issuer = issuer.or_else(|| default_issuer(root, &server));
+    if let Some(issuer) = &issuer {
+        check_tls(root, &mut server, issuer);
+    }
     let clients = clients.into_iter().filter_map(|(_, client)| client).collect();
     let users = users.into_iter().filter_map(|(_, user)| user).collect();
     Some(Config {
@@ -201,6 +213,8 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
         outgoing,
         hooks,
         pages,
+        log,
+        telemetry,
         clients,
         users,
     })
@@ -253,13 +267,23 @@ fn default_issuer(root: &mut Section<'_>, server: &ServerSettings) -> Option<Iss
         root.problem("issuer", "must be set when server.listen takes any free port".to_owned());
         return None;
     }
-    let issuer = IssuerUrl::localhost(listen.port());
+    let issuer = IssuerUrl::localhost(listen.port(), server.has_tls());
     if !listen.ip().is_loopback() {
         let message =
             format!("issuer is not set: tokens will say {issuer}, which other machines cannot reach at {listen}");
         root.warning("issuer", message);
     }
     Some(issuer)
+}
+
+/// What TLS and the issuer have to agree on.
+fn check_tls(root: &mut Section<'_>, server: &mut ServerSettings, issuer: &IssuerUrl) {
+    if server.has_tls() && !issuer.is_https() {
+        root.problem("issuer", format!("{issuer} must be https, because the server is to speak TLS"));
+    }
+    if let Some(Err(why)) = server.acme.as_mut().map(|acme| acme.settle(issuer)) {
+        root.problem("issuer", why);
+    }
 }
 
 /// The file that is read when none is named.

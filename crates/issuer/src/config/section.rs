@@ -130,6 +130,24 @@ impl Section<'_> {
         in_range
     }
 
+    /// The number from 0 to 1 at `key`.
+    pub(super) fn fraction(&mut self, key: &'static str) -> Option<f64> {
+        let number = match self.take(key)?.typed() {
+            Entry { value: Value::Float(number), .. } => number,
+            Entry { value: Value::Integer(0), .. } => 0.0,
+            Entry { value: Value::Integer(1), .. } => 1.0,
+            other => {
+                self.wrong_type(key, &other, "a number from 0 to 1");
+                return None;
+            }
+        };
+        let in_range = (0.0..=1.0).contains(&number);
+        if !in_range {
+            self.problem(key, format!("{number} is out of range: from 0 to 1"));
+        }
+        in_range.then_some(number)
+    }
+
     /// The boolean at `key`.
     pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
         match self.take(key)?.typed() {
@@ -261,11 +279,16 @@ impl Section<'_> {
         }
     }
 
-    /// Refuses the setting at `key`, whatever it is, because ignoring it would be dangerous.
-    pub(super) fn refuse(&mut self, key: &'static str, message: &str) {
-        if self.take(key).is_some() {
-            self.problem(key, message.to_owned());
-        }
+    /// Is there anything at `key`? Only before it is taken.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Takes the string at `key` if it is an empty one.
+    pub(super) fn is_empty_text(&mut self, key: &'static str) -> bool {
+        let value = self.entries.get(key).map(|entry| &entry.value);
+        let is_empty = matches!(value, Some(Value::String(text) | Value::Text(text)) if text.is_empty());
+        is_empty && self.take(key).is_some()
     }
 
     /// Reports what is wrong with the setting at `key`.

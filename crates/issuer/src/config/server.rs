@@ -10,6 +10,7 @@ use url::Url;
 
 use super::secret::Secret;
 use super::section::Section;
+use super::tls::{AcmeSettings, TlsFiles, read_hsts};
 use crate::http::client_address::Network;
 
 /// `[server]`: the listeners and the limits of a connection.
@@ -19,8 +20,15 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Address and port of `/metrics`, `/healthz` and `/readyz`, or `None` for no such listener. Default 127.0.0.1:9090.
     pub metrics_listen: Option<SocketAddr>,
-    /// The proxies whose `X-Forwarded-For` counts. Default none.
+    /// The proxies whose `Forwarded` and `X-Forwarded-For` count. Default none.
     pub trusted_proxies: Vec<Network>,
+    /// The certificate with which the public listener speaks TLS. Default none: it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// How the certificate is ordered with which it speaks TLS; not together with `tls`. Default none.
+    pub acme: Option<AcmeSettings>,
+    /// How long browsers are told to insist on https, 0s (they forget it) to 730d, or `None` for not telling them.
+    /// Default 365d. Only in answers that came by https, and never for an issuer on loopback.
+    pub hsts: Option<Duration>,
     /// How long a client may take to send the header of a request, 1s to 5m. Default 10s; then it is cut off.
     pub header_timeout: Duration,
     /// How long a client may take to send the body of a request, 1s to 5m. Default 10s; then it is cut off.
@@ -92,20 +100,29 @@ impl ServerSettings {
         if metrics_listen == Some(listen) && listen.port() != 0 {
             section.problem("metrics_listen", format!("{listen} is taken by server.listen"));
         }
-        section.refuse(
-            "tls",
-            "not supported by this version; serving plain HTTP instead would be dangerous, so end TLS in a proxy and remove this",
-        );
+        section.one_of(&["tls", "acme"]);
+        let [has_tls, has_acme] = ["tls", "acme"].map(|key| section.has(key));
         ServerSettings {
             listen,
             metrics_listen,
             trusted_proxies: section.list("trusted_proxies", Network::parse).unwrap_or_default(),
+            tls: section.table("tls", |section| TlsFiles::read(section, has_tls)),
+            acme: section.table("acme", |section| AcmeSettings::read(section, has_acme)),
+            hsts: read_hsts(section),
             header_timeout: section.duration("header_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
             body_timeout: section.duration("body_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
             drain_timeout: section.duration("drain_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
             max_connections: section.integer("max_connections", 1..=65_536).unwrap_or(4096) as usize,
             max_body_bytes: section.integer("max_body_bytes", 1024..=1_048_576).unwrap_or(65_536) as usize,
         }
+    }
+}
+
+impl ServerSettings {
+    /// Does the public listener speak TLS?
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some() || self.acme.is_some()
     }
 }
 
@@ -157,7 +174,7 @@ impl Database {
     }
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("expected an IP address and a port, such as {DEFAULT_LISTEN}, found {text:?}"))
 }
 

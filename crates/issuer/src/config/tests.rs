@@ -465,16 +465,77 @@ fn the_default_issuer_is_questioned_where_it_can_not_be_right() {
 }
 
 #[test]
-fn a_listener_that_would_be_dangerous_or_impossible_is_refused() {
-    let problems = problems("[server]\nlisten = \"127.0.0.1:9090\"\ntls = { cert = \"c\", key = \"k\" }\n");
+fn a_listener_that_would_be_impossible_is_refused() {
+    let problems = problems("[server]\nlisten = \"127.0.0.1:9090\"\n");
 
+    assert_starts(&problems, &["keywheel.toml:1:2: server.metrics_listen: 127.0.0.1:9090 is taken by server.listen"]);
+}
+
+#[test]
+fn tls_is_spoken_with_files_or_with_a_certificate_that_is_ordered() {
+    let files = load("[server]\ntls = { cert = \"c.pem\", key = \"k.pem\" }\n").config;
+    let ordered = load("issuer = \"https://id.example.com/a\"\n[server.acme]\nagree_tos = true\n").config;
+
+    assert_eq!(files.issuer.as_str(), "https://localhost:8080");
+    assert_eq!(files.server.tls, Some(TlsFiles { cert: "c.pem".into(), key: "k.pem".into() }));
+    assert_eq!(
+        ordered.server.acme,
+        Some(AcmeSettings {
+            domains: vec!["id.example.com".to_owned()],
+            contact: Vec::new(),
+            directory_url: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+            ca_file: None,
+            challenge: ChallengeKind::TlsAlpn01,
+            http_listen: None,
+        })
+    );
+    assert!(!load("").config.server.has_tls());
+}
+
+#[test]
+fn tls_that_cannot_be_is_refused() {
+    let both = "[server]\ntls = { cert = \"c\", key = \"k\" }\n[server.acme]\nagree_tos = true\n";
+    let acme = |lines: &str| problems(&format!("issuer = \"https://id.example.com\"\n[server.acme]\n{lines}"));
+
+    assert_starts(&problems(both), &["keywheel.toml:3:2: server.acme: cannot be set together with server.tls"]);
+    assert_starts(&problems("[server]\ntls = { cert = \"c\" }\n"), &["keywheel.toml:2:1: server.tls.key: missing"]);
     assert_starts(
-        &problems,
+        &problems("issuer = \"http://localhost:8080\"\n[server]\ntls = { cert = \"c\", key = \"k\" }\n"),
+        &["keywheel.toml:1:1: issuer: http://localhost:8080 must be https"],
+    );
+    assert_starts(&acme("agree_tos = false\n"), &["keywheel.toml:3:1: server.acme.agree_tos: set it to true"]);
+    assert_starts(&acme(""), &["keywheel.toml:2:2: server.acme.agree_tos: set it to true"]);
+    assert_starts(
+        &acme("agree_tos = true\nchallenge = \"http-01\"\n"),
+        &["keywheel.toml:2:2: server.acme.http_listen: missing"],
+    );
+    assert_starts(
+        &acme(
+            "agree_tos = true\ndomains = [\"*.example.com\", \"10.0.0.1\", \"ID.example.com\"]\n\
+             contact = [\"admin@example.com\"]\ndirectory_url = \"http://ca.example.com\"\nchallenge = \"dns-01\"\n",
+        ),
         &[
-            "keywheel.toml:1:2: server.metrics_listen: 127.0.0.1:9090 is taken by server.listen",
-            "keywheel.toml:3:1: server.tls: not supported by this version",
+            "keywheel.toml:4:12: server.acme.domains: \"*.example.com\": a name with an asterisk",
+            "keywheel.toml:4:29: server.acme.domains: expected the name of a host",
+            "keywheel.toml:4:41: server.acme.domains: \"ID.example.com\": write it as \"id.example.com\"",
+            "keywheel.toml:5:12: server.acme.contact: expected an address",
+            "keywheel.toml:6:1: server.acme.directory_url: expected an https URL",
+            "keywheel.toml:7:1: server.acme.challenge: expected \"tls-alpn-01\"",
         ],
     );
+    assert_starts(
+        &problems("issuer = \"https://10.0.0.1\"\n[server.acme]\nagree_tos = true\n"),
+        &["keywheel.toml:1:1: issuer: 10.0.0.1 is no name that a certificate authority can check"],
+    );
+}
+
+#[test]
+fn browsers_are_told_how_long_to_insist_on_https() {
+    let hsts = |text: &str| load(&format!("[server]\n{text}\n")).config.server.hsts;
+
+    assert_eq!(hsts(""), Some(Duration::from_secs(365 * 86_400)));
+    assert_eq!(hsts("hsts = \"0s\""), Some(Duration::ZERO));
+    assert_eq!(hsts("hsts = \"\""), None);
 }
 
 #[test]
@@ -832,6 +893,46 @@ fn a_declared_secret_is_not_kept_and_not_shown() {
 }
 
 /// The template with every setting it shows switched on.
+#[test]
+fn what_the_server_tells_of_itself_is_read_and_ranged() {
+    let defaults = load("").config;
+    assert_eq!(defaults.log, LogSettings { format: LogFormat::Text, level: "info".to_owned(), requests: false });
+    assert!(defaults.telemetry.otlp_endpoint.is_none());
+
+    let files = Files::new("[log]\nformat = \"json\"\nrequests = true\n[telemetry]\nsample_ratio = 0.25\n");
+    let headers = files.add("otlp.headers", "Authorization: Bearer the-key-of-the-collector\n\nX-Tenant: a\n");
+    let loaded = files.load(&[
+        ("KEYWHEEL_LOG__LEVEL", "warn,keywheel::oidc=debug"),
+        ("KEYWHEEL_TELEMETRY__OTLP_ENDPOINT", "https://collector.example.com/otlp"),
+        ("KEYWHEEL_TELEMETRY__OTLP_HEADERS_FILE", &headers),
+    ]);
+    let Config { log, telemetry, .. } = loaded.expect("a good configuration").config;
+    assert_eq!((log.format, log.level.as_str(), log.requests), (LogFormat::Json, "warn,keywheel::oidc=debug", true));
+    assert_eq!(telemetry.otlp_headers.len(), 2);
+    assert!(!format!("{telemetry:?}").contains("the-key-of-the-collector"));
+
+    assert_starts(
+        &problems(
+            "[log]\nformat = \"xml\"\nlevel = \"loud\"\n[telemetry]\notlp_endpoint = \"collector:4318\"\n\
+             sample_ratio = 1.5\nservice_name = \"\"",
+        ),
+        &[
+            "log.format: expected \"text\" or \"json\"",
+            "log.level: expected a level such as",
+            "telemetry.otlp_endpoint: expected an http or https address",
+            "telemetry.sample_ratio: 1.5 is out of range",
+            "telemetry.service_name: expected 1 to 128 characters",
+        ],
+    );
+    let files = Files::new("[telemetry]\notlp_endpoint = \"http://collector.example.com\"");
+    let headers = files.add("otlp.headers", "Authorization the-key-of-the-collector");
+    let problems = files.problems(&[("KEYWHEEL_TELEMETRY__OTLP_HEADERS_FILE", &headers)]);
+    assert!(problems[0].ends_with("line 1 of the file is not `Name: value`"), "{problems:?}");
+    files.add("otlp.headers", "X-Key: the-key-of-the-collector");
+    let problems = files.problems(&[("KEYWHEEL_TELEMETRY__OTLP_HEADERS_FILE", &headers)]);
+    assert!(problems[0].ends_with("would be sent in the clear: otlp_endpoint must be https"), "{problems:?}");
+}
+
 fn uncommented(template: &str) -> String {
     let is_setting = |line: &&str| line.starts_with(|first: char| first.is_ascii_lowercase() || first == '[');
     let lines = template.lines().map(|line| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line));
@@ -881,8 +982,8 @@ fn every_setting_is_in_the_template() {
         .filter(|known| !known.starts_with("insecure_test_"))
         .filter(|known| {
             let key = known.rsplit('.').next().unwrap_or(known);
-            let shown = [format!("#{key} = "), format!("# {key} = "), format!("[{key}]")];
-            **known != "server.tls" && !shown.iter().any(|shown| template.contains(shown))
+            let shown = [format!("#{key} = "), format!("# {key} = "), format!("[{key}]"), format!("[{known}]")];
+            !shown.iter().any(|shown| template.contains(shown))
         })
         .collect();
 

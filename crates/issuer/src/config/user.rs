@@ -6,7 +6,8 @@ use super::secret::Secret;
 use super::section::Section;
 use crate::clients;
 use crate::users::{
-    PasswordHash, RESERVED_CLAIMS, TEXT_CLAIMS, check_address, parse_email, parse_password_hash, parse_username,
+    ClientRoles, PasswordHash, RESERVED_CLAIMS, Rights, TEXT_CLAIMS, check_address, parse_client_roles, parse_email,
+    parse_password_hash, parse_username,
 };
 
 /// A person who is declared; written to the database at each start.
@@ -24,6 +25,9 @@ pub struct DeclaredUser {
     pub roles: Vec<String>,
     /// Where they belong. Default nowhere.
     pub groups: Vec<String>,
+    /// `scopes`: restricted scopes that they may have whatever their roles are. Default none. `client_roles`: roles at one
+    /// client alone. Default none.
+    pub rights: Rights,
     /// Their password; without one they cannot sign in by it.
     pub password: Option<DeclaredPassword>,
     /// May they not sign in? Default false.
@@ -66,9 +70,16 @@ pub(super) fn read_user(section: &mut Section<'_>) -> Option<DeclaredUser> {
     }
     let roles = section.list("roles", clients::parse_role).unwrap_or_default();
     let groups = section.list("groups", clients::parse_role).unwrap_or_default();
+    let scopes = section.list("scopes", clients::parse_scope).unwrap_or_default();
+    let rights = Rights { scopes, client_roles: read_client_roles(section) };
     let password = read_password(section);
     let disabled = section.boolean("disabled").unwrap_or(false);
-    Some(DeclaredUser { username: username?, email, email_verified, claims, roles, groups, password, disabled })
+    Some(DeclaredUser { username: username?, email, email_verified, claims, roles, groups, rights, password, disabled })
+}
+
+fn read_client_roles(section: &mut Section<'_>) -> ClientRoles {
+    let Some(roles) = section.json("client_roles") else { return ClientRoles::new() };
+    parse_client_roles(&roles).map_err(|message| section.problem("client_roles", message)).unwrap_or_default()
 }
 
 fn read_password(section: &mut Section<'_>) -> Option<DeclaredPassword> {
