@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn the_default_issuer_is_a_valid_one() {
-        for port in [80, 8080] {
-            let default = IssuerUrl::localhost(port);
+        for (port, has_tls) in [(80, false), (8080, false), (443, true), (8080, true)] {
+            let default = IssuerUrl::localhost(port, has_tls);
 
             assert_eq!(IssuerUrl::parse(default.as_str()), Ok(default));
         }

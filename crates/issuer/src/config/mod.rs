@@ -18,6 +18,7 @@ mod secret;
 mod section;
 mod server;
 mod telemetry;
+mod tls;
 mod tree;
 mod user;
 
