@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keywheel-verifier", &["keywheel-jose"]),
     ("keywheel", &["keywheel-jose", "keywheel-keyring"]),
     ("keywheel-gate", &["keywheel-verifier"]),
+    ("bench", &["keywheel-jose", "keywheel-verifier"]),
     ("stories", &["keywheel", "keywheel-gate", "keywheel-jose", "keywheel-keyring", "keywheel-verifier"]),
     ("xtask", &[]),
 ];

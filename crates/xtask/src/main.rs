@@ -2,6 +2,7 @@
 //! is judged without running it. All say what they do and fail loudly; none skips anything in silence.
 
 mod bans;
+mod bench;
 mod check;
 mod clients;
 mod layout;
@@ -19,6 +20,8 @@ use anyhow::{Context as _, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask test [-- ARGUMENTS FOR NEXTEST]   bring what the tests need, then run all of them
        cargo xtask check                             formatting, lints, documentation, dependency rules, layout
+       cargo xtask bench [--quick] [--only NAME ...] [--json FILE]
+                                                     what it costs, beside what it could cost; --help says how
        cargo xtask postgres -- COMMAND ...           run a command beside a new PostgreSQL (KEYWHEEL_TEST_POSTGRES)
        cargo xtask soak [--minutes N] [--replicas N] [--rotate-every S] [--kill-every S] [--outage S]
                                                      replicas, wrong clocks, kills and an outage, for a while
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         ["test", "--", rest @ ..] => test::run_all(rest),
         ["check"] => check::run_all(),
         ["postgres", "--", program, rest @ ..] => postgres::run_with(program, rest),
+        ["bench", options @ ..] => bench::run_with(options),
         ["soak", options @ ..] => soak::run_with(options),
         ["help" | "--help" | "-h"] => {
             say(USAGE);

@@ -1,0 +1,244 @@
+//! The rows of the table, a file per group.
+
+mod documents;
+mod token;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::arguments::Arguments;
+use crate::issuer::{Issuer, Settings};
+use crate::load::{Load, Outcome, Plan, Script, ask, get};
+use crate::machine::{self, Cores};
+use crate::process::Process;
+use crate::say;
+use crate::statistics::Spread;
+use crate::table::{Row, Table, Target};
+
+/// A group of rows, and what measures it.
+type Group = (&'static str, fn(&mut Bench<'_>) -> Result<()>);
+
+/// In the order of the table.
+const GROUPS: [Group; 2] = [("token", token::measure), ("documents", documents::measure)];
+
+/// Measures what was asked for and prints the table.
+///
+/// # Errors
+/// When something that has to work does not; the figures so far are then printed all the same.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let unknown = arguments.only.iter().find(|only| {
+        let group = only.split('/').next().unwrap_or_default();
+        !GROUPS.iter().any(|(name, _)| *name == group)
+    });
+    if let Some(unknown) = unknown {
+        let names: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+        bail!("there is no row {unknown}; the groups are {}", names.join(", "));
+    }
+    let cores = Cores::choose()?;
+    machine::stay_on(cores.load)?;
+    let mut bench = Bench::new(arguments, cores)?;
+    let load_before = machine::load_average();
+    let mut failure = Ok(());
+    for (name, measure) in GROUPS {
+        if arguments.wants(name) {
+            say(&format!("bench: {name}"));
+            failure = measure(&mut bench).with_context(|| format!("group {name}"));
+            if failure.is_err() {
+                break;
+            }
+        }
+    }
+    let about = json!({
+        "machine": machine::description(),
+        "load_average": { "before": load_before, "after": machine::load_average() },
+        "cores": { "server": cores.server, "load": cores.load },
+        "quick": arguments.quick,
+        "rounds": bench.pace.rounds,
+        "round_s": bench.pace.round.as_secs_f64(),
+    });
+    if !bench.table.is_empty() {
+        bench.table.write(&arguments.json, &about)?;
+        print(&format!(
+            "{}\n{}{}; load average {load_before:.2} before, {:.2} after; {} rounds of {:?}; also in {}",
+            bench.table.render(),
+            if cores.is_one() { "ONE CORE for server and load: throughput and latencies say little. " } else { "" },
+            machine::description(),
+            machine::load_average(),
+            bench.pace.rounds,
+            bench.pace.round,
+            arguments.json.display(),
+        ));
+    }
+    failure
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the result")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// What every group needs.
+struct Bench<'a> {
+    arguments: &'a Arguments,
+    cores: Cores,
+    pace: Pace,
+    /// Removed at the end.
+    folder: TempDir,
+    folders: usize,
+    table: Table,
+}
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    rounds: usize,
+    round: Duration,
+    connections: usize,
+}
+
+/// One turn of a server under load.
+#[derive(Clone, Debug)]
+struct Turn {
+    /// Answers for each second of processor time.
+    per_core: f64,
+    /// Answers for each second of the clock.
+    per_second: f64,
+    p50: Duration,
+    p99: Duration,
+    max: Duration,
+}
+
+/// A server under a load, in turns.
+struct Contender<'a, S> {
+    process: &'a Process,
+    script: S,
+    turns: Vec<Turn>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(arguments: &'a Arguments, cores: Cores) -> Result<Self> {
+        let make = || {
+            std::fs::create_dir_all(&arguments.folder)?;
+            tempfile::Builder::new().prefix("run-").tempdir_in(&arguments.folder)
+        };
+        let folder = make().with_context(|| format!("cannot make a folder in {}", arguments.folder.display()))?;
+        let pace = match arguments.quick {
+            true => Pace { rounds: 5, round: Duration::from_millis(300), connections: 32 },
+            false => Pace { rounds: 11, round: Duration::from_millis(1500), connections: 32 },
+        };
+        Ok(Self { arguments, cores, pace, folder, folders: 0, table: Table::default() })
+    }
+
+    /// A folder that does not exist yet.
+    fn new_folder(&mut self) -> PathBuf {
+        self.folders += 1;
+        self.folder.path().join(self.folders.to_string())
+    }
+
+    fn issuer(&mut self, settings: Settings<'_>) -> Result<Issuer> {
+        Issuer::new(&self.arguments.keywheel, self.new_folder(), settings, self.cores)
+    }
+
+    /// Stores the documents of a running issuer as files, for those that only send them.
+    fn documents_of(&mut self, issuer: &Process) -> Result<PathBuf> {
+        let folder = self.new_folder();
+        std::fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for (name, path) in [("jwks.json", documents::JWKS), ("discovery.json", documents::DISCOVERY)] {
+            let (status, _, body) = ask(issuer.address, &get(path))?;
+            if status != 200 {
+                bail!("{path} answers {status}");
+            }
+            std::fs::write(folder.join(name), body).with_context(|| format!("cannot write {name}"))?;
+        }
+        Ok(folder)
+    }
+
+    /// The bare server, with the documents of this folder.
+    fn start_peer(&self, documents: &Path) -> Result<Process> {
+        let program = std::env::current_exe().context("cannot find this very program")?;
+        let mut command = Command::new(program);
+        command.arg("peer").arg(documents);
+        let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut process = Process::start(command, nowhere, &documents.join("log"), self.cores)?;
+        let told = documents.join("address");
+        let mut address = None;
+        process.wait(|_| {
+            address = std::fs::read_to_string(&told).ok().and_then(|text| text.parse().ok());
+            address.is_some()
+        })?;
+        process.address = address.context("the bare server has told its address")?;
+        Ok(process)
+    }
+
+    /// One turn: a few requests to warm up, then a round.
+    fn turn<S: Script>(&self, contender: &mut Contender<'_, S>) -> Result<()> {
+        let Contender { process, script, turns } = contender;
+        let plan = |duration| Plan { connections: self.pace.connections, duration, rate: None };
+        let mut load = Load::connect(process.address, plan(self.pace.round))?;
+        Load::connect(process.address, plan(self.pace.round / 10))?.run(script)?;
+        turns.push(measured(process, || load.run(script))?);
+        Ok(())
+    }
+
+    /// Lets two servers take turns, and makes a row of what they did.
+    fn versus(
+        &mut self,
+        name: &str,
+        ours: (&Process, impl Script),
+        peer: (&str, &Process, impl Script),
+        target: Target,
+    ) -> Result<()> {
+        let mut our_turns = Contender { process: ours.0, script: ours.1, turns: Vec::new() };
+        let mut peer_turns = Contender { process: peer.1, script: peer.2, turns: Vec::new() };
+        for _ in 0..self.pace.rounds {
+            self.turn(&mut our_turns)?;
+            self.turn(&mut peer_turns)?;
+        }
+        self.table.add(row(name, &our_turns.turns, (peer.0, &peer_turns.turns), target));
+        Ok(())
+    }
+}
+
+/// What a load came to, beside what it cost the server.
+fn measured(process: &Process, load: impl FnOnce() -> Result<Outcome>) -> Result<Turn> {
+    let start = process.processor_time()?;
+    let mut outcome = load()?;
+    let used = process.processor_time()?.since(start);
+    Ok(Turn {
+        per_core: outcome.answers as f64 / used,
+        per_second: outcome.answers as f64 / outcome.elapsed.as_secs_f64(),
+        p50: outcome.latencies.percentile(0.5),
+        p99: outcome.latencies.percentile(0.99),
+        max: outcome.latencies.max(),
+    })
+}
+
+/// Requests per core, ours beside the peer's of the same rounds.
+fn row(name: &str, ours: &[Turn], peer: (&str, &[Turn]), target: Target) -> Row {
+    let per_core = |turns: &[Turn]| Spread::of(turns.iter().map(|turn| turn.per_core)).median;
+    Row {
+        name: name.to_owned(),
+        unit: "requests/core s",
+        ours: per_core(ours),
+        peer: (peer.0.to_owned(), per_core(peer.1)),
+        ratio: Spread::of(ours.iter().zip(peer.1).map(|(ours, peer)| ours.per_core / peer.per_core)),
+        target,
+        note: format!("{}; peer {}", beside(ours), beside(peer.1)),
+    }
+}
+
+/// Throughput and latencies by the clock.
+fn beside(turns: &[Turn]) -> String {
+    let median = |of: fn(&Turn) -> f64| Spread::of(turns.iter().map(of)).median;
+    format!(
+        "{:.0}/s, p50 {:.2} ms, p99 {:.2} ms",
+        median(|turn| turn.per_second),
+        median(|turn| turn.p50.as_secs_f64() * 1e3),
+        median(|turn| turn.p99.as_secs_f64() * 1e3),
+    )
+}
