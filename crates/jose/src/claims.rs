@@ -1,7 +1,7 @@
 //! What access tokens and ID tokens say (RFC 7519 §4.1, RFC 9068 §2.2, OpenID Connect Core §2).
 //!
-//! The same types are minted from and read into. Whether a token holds does not depend on them: the registered claims
-//! are checked here, whatever type the caller of [`crate::check`] reads.
+//! The same types are minted from and read into. Whether a token holds does not depend on them: what its kind demands is
+//! checked here, whatever type the caller of [`crate::check`] reads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -187,17 +187,16 @@ pub(crate) fn check_claims<T>(
     and_then: impl FnOnce(&Object<'_>) -> Result<T, Rejection>,
 ) -> Result<(Registered, T), Rejection> {
     with_object(Part::Payload, payload, |claims| {
-        for claim in ["jti", "client_id", "scope"] {
-            claim_text(claims, claim)?;
-        }
         let issuer = check_issuer(claims, policy)?;
         check_audience(claims, policy)?;
         let subject = claim_text(claims, "sub")?;
-        if policy.token_type() == TokenType::IdToken {
+        // RFC 9068 §2.2 and OpenID Connect Core §2: both are "REQUIRED".
+        if policy.token_type() != TokenType::Any {
             required(subject, "sub")?;
             required(claims.get("iat"), "iat")?;
         }
         let expires_at = check_dates(claims, policy, now)?;
+        check_profile(claims, policy.token_type())?;
         let confirmation = Confirmation::read(claims)?;
         holder(confirmation.as_ref())?;
         let registered = Registered {
@@ -286,6 +285,38 @@ pub(crate) fn check_span(
     }
 }
 
+/// What belongs to the kind of token beside what was looked at before: [`AccessTokenClaims`] and [`IdTokenClaims`] can be
+/// read from whatever passes.
+fn check_profile(claims: &Object<'_>, token_type: TokenType) -> Result<(), Rejection> {
+    check_profile_types(claims, token_type)?;
+    // RFC 9068 §2.2: both are "REQUIRED".
+    if token_type == TokenType::AccessToken {
+        required(claims.get("client_id"), "client_id")?;
+        required(claims.get("jti"), "jti")?;
+    }
+    Ok(())
+}
+
+/// The types of what belongs to the kind of token, where it is there.
+pub(crate) fn check_profile_types(claims: &Object<'_>, token_type: TokenType) -> Result<(), Rejection> {
+    claim_text(claims, "client_id")?;
+    claim_text(claims, "jti")?;
+    claim_text(claims, "scope")?;
+    if token_type == TokenType::Any {
+        return Ok(());
+    }
+    claim_text(claims, "sid")?;
+    claim_text(claims, "acr")?;
+    check_texts(claims, "amr")?;
+    if token_type == TokenType::AccessToken {
+        check_texts(claims, "roles")
+    } else {
+        claim_text(claims, "nonce")?;
+        claim_text(claims, "at_hash")?;
+        Ok(())
+    }
+}
+
 pub(crate) fn required<T>(value: Option<T>, claim: &'static str) -> Result<T, Rejection> {
     value.ok_or(Rejection::MissingClaim { claim })
 }
@@ -296,6 +327,16 @@ pub(crate) fn claim_text<'j>(claims: &'j Object<'_>, claim: &'static str) -> Res
         Some(Json::String(text)) => Ok(Some(text)),
         Some(other) => Err(Rejection::MalformedClaim { claim, expected: "a string", found: other.kind() }),
     }
+}
+
+fn check_texts(claims: &Object<'_>, claim: &'static str) -> Result<(), Rejection> {
+    let found = match claims.get(claim) {
+        None => return Ok(()),
+        Some(Json::Array(items)) if items.iter().all(|item| item.as_str().is_some()) => return Ok(()),
+        Some(Json::Array(_)) => "an array of something else",
+        Some(other) => other.kind(),
+    };
+    Err(Rejection::MalformedClaim { claim, expected: "an array of strings", found })
 }
 
 pub(crate) fn claim_date(claims: &Object<'_>, claim: &'static str) -> Result<Option<Timestamp>, Rejection> {

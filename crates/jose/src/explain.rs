@@ -56,7 +56,7 @@ pub enum Step {
     Key,
     /// The signature.
     Signature,
-    /// Claims that are one JSON object of the right types.
+    /// Claims that are one JSON object.
     Claims,
     /// The issuer.
     Issuer,
@@ -70,6 +70,8 @@ pub enum Step {
     Expiry,
     /// It has begun.
     NotBefore,
+    /// What else its kind of token has: RFC 9068 §2.2 for access tokens, OpenID Connect Core §2 for ID tokens.
+    Profile,
     /// Whoever presents it may use it.
     Holder,
     /// The claims fit the type they are read into.
@@ -117,7 +119,7 @@ pub fn explain_bound<C: DeserializeOwned>(
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Size,
         Self::Shape,
         Self::Header,
@@ -132,6 +134,7 @@ impl Step {
         Self::Dates,
         Self::Expiry,
         Self::NotBefore,
+        Self::Profile,
         Self::Holder,
         Self::Members,
     ];
@@ -153,6 +156,7 @@ impl Step {
             Self::Dates => "dates",
             Self::Expiry => "expiry",
             Self::NotBefore => "not_before",
+            Self::Profile => "profile",
             Self::Holder => "holder",
             Self::Members => "members",
         }
@@ -188,7 +192,7 @@ impl Step {
                 "aud" | "azp" => Self::Audience,
                 "sub" => Self::Subject,
                 "exp" | "nbf" | "iat" | "auth_time" => Self::Dates,
-                _ => Self::Claims,
+                _ => Self::Profile,
             },
             Rejection::Inactive => Self::Claims,
             Rejection::WrongIssuer { .. } => Self::Issuer,
@@ -224,14 +228,27 @@ fn expected(step: Step, policy: &Policy, now: Timestamp) -> String {
         Step::Type => policy.token_type().expected_typ().into(),
         Step::Key => "exactly one key that the token's kid names and that is for its algorithm".into(),
         Step::Signature => "the key's, over header and payload".into(),
-        Step::Claims => "one JSON object without repeated names, its registered strings strings".into(),
+        Step::Claims => "one JSON object without repeated names".into(),
         Step::Issuer => policy.issuer().map_or("any".into(), shown),
         Step::Audience => policy.audiences_shown(),
-        Step::Subject if policy.token_type() == TokenType::IdToken => "a string".into(),
-        Step::Subject => "a string or none".into(),
-        Step::Dates => "exp, and what else there is, between 1970 and the year 9999".into(),
+        Step::Subject if policy.token_type() == TokenType::Any => "a string or none".into(),
+        Step::Subject => "a string".into(),
+        Step::Dates if policy.token_type() == TokenType::Any => {
+            "exp, and what else there is, between 1970 and the year 9999".into()
+        }
+        Step::Dates => "exp and iat, and what else there is, between 1970 and the year 9999".into(),
         Step::Expiry => format!("an end after {now} (leeway {leeway} s)"),
         Step::NotBefore => format!("a beginning until {now} (leeway {leeway} s)"),
+        Step::Profile => match policy.token_type() {
+            TokenType::AccessToken => {
+                "client_id and jti; these, scope, sid and acr strings, amr and roles arrays of strings".into()
+            }
+            TokenType::IdToken => {
+                "client_id, jti, scope, sid, acr, nonce and at_hash strings or none, amr an array of strings or none"
+                    .into()
+            }
+            TokenType::Any => "client_id, jti and scope strings or none".into(),
+        },
         Step::Holder => "bound to nothing, or to keys that were proved".into(),
         Step::Members => "the members of the type the claims are read into".into(),
     }
@@ -250,6 +267,7 @@ struct Facts {
     dates: String,
     expiry: String,
     not_before: String,
+    profile: String,
     holder: String,
 }
 
@@ -284,6 +302,7 @@ impl Facts {
             }
             _ => "none".into(),
         };
+        let members: Vec<_> = PROFILE.into_iter().filter(|claim| claims.get(claim).is_some()).collect();
         let holder = match Confirmation::read(claims) {
             Ok(Some(confirmation)) => match (confirmation.jkt(), confirmation.x5t_s256()) {
                 (Some(_), Some(_)) => "bound to a DPoP key and a certificate",
@@ -300,6 +319,7 @@ impl Facts {
             dates: dates.join(", "),
             expiry: date("exp").map_or("none".into(), |end| end.to_string()),
             not_before: date("nbf").map_or("none".into(), |beginning| beginning.to_string()),
+            profile: if members.is_empty() { "none of them".into() } else { members.join(", ") },
             holder: holder.into(),
             ..self
         }
@@ -317,9 +337,13 @@ impl Facts {
             Step::Dates => &self.dates,
             Step::Expiry => &self.expiry,
             Step::NotBefore => &self.not_before,
+            Step::Profile => &self.profile,
             Step::Holder => &self.holder,
             Step::Shape | Step::Header | Step::Signature | Step::Claims | Step::Members => "as expected",
         };
         found.to_owned()
     }
 }
+
+/// What [`Step::Profile`] looks at, for any kind of token.
+const PROFILE: [&str; 9] = ["client_id", "jti", "scope", "sid", "acr", "amr", "roles", "nonce", "at_hash"];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::claims::{Registered, check_audience, check_dates, claim_date, claim_text};
+use crate::claims::{Registered, check_audience, check_dates, check_profile_types, claim_date, claim_text};
 use crate::json::{Json, Object, text, with_object};
 use crate::jwt::Held;
 use crate::rejection::shown;
@@ -87,10 +87,12 @@ impl IntrospectionAnswer {
     /// [`crate::check_bound`].
     ///
     /// `iss` may be missing, since the issuer itself was asked; where it is there, it has to be the policy's. `exp` is
-    /// demanded, and `aud` unless `missing_audience` says otherwise. The policy's algorithms and token type mean nothing.
+    /// demanded, and `aud` unless `missing_audience` says otherwise. What else the policy's kind of token has may be missing
+    /// too (RFC 7662 §2.2: all of it is "OPTIONAL"), but what is there has to be of its type. The policy's algorithms mean
+    /// nothing.
     ///
     /// # Errors
-    /// The first [`Rejection`] in the order: active, kind of token, issuer, audience, dates, confirmation, claims
+    /// The first [`Rejection`] in the order: active, kind of token, issuer, audience, dates, types, confirmation, claims
     pub fn check<C: DeserializeOwned>(
         &self,
         policy: &Policy,
@@ -103,9 +105,7 @@ impl IntrospectionAnswer {
         }
         let registered = with_object(Part::Payload, &self.json, |answer| {
             check_kind(answer)?;
-            for claim in ["jti", "client_id", "scope", "username"] {
-                claim_text(answer, claim)?;
-            }
+            claim_text(answer, "username")?;
             let issuer = claim_text(answer, "iss")?;
             if let (Some(expected), Some(found)) = (policy.issuer(), issuer)
                 && expected != found
@@ -117,6 +117,7 @@ impl IntrospectionAnswer {
             }
             let subject = claim_text(answer, "sub")?;
             let expires_at = check_dates(answer, policy, now)?;
+            check_profile_types(answer, policy.token_type())?;
             let confirmation = Confirmation::read(answer)?;
             holder(confirmation.as_ref())?;
             Ok(Registered {
@@ -282,6 +283,11 @@ mod tests {
             (json!({"token_use": "access_token"}), "accepted"),
             (json!({"token_use": "refresh_token"}), "wrong_type"),
             (json!({"scope": ["a"]}), "malformed_claim"),
+            (json!({"sub": null}), "accepted"),
+            (json!({"roles": ["admin"], "sid": "s", "acr": "1", "amr": []}), "accepted"),
+            (json!({"roles": "admin"}), "malformed_claim"),
+            (json!({"sid": 1}), "malformed_claim"),
+            (json!({"amr": [1]}), "malformed_claim"),
             (json!({"cnf": {"jkt": KEY}}), "sender_constrained"),
             (json!({"cnf": {"x5t#S256": KEY}}), "sender_constrained"),
             (json!({"cnf": {}}), "unsupported_confirmation"),

@@ -22,9 +22,11 @@ pub struct Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenType {
-    /// An access token (RFC 9068): `typ` is `at+jwt`.
+    /// An access token (RFC 9068): `typ` is `at+jwt`; `sub`, `client_id`, `iat` and `jti` are there, and every claim of
+    /// [`AccessTokenClaims`](crate::AccessTokenClaims) that is there is of its type.
     AccessToken,
-    /// An ID token (OpenID Connect Core §2): `typ` is absent or `JWT`; `sub` and `iat` are there, and `azp` is right.
+    /// An ID token (OpenID Connect Core §2): `typ` is absent or `JWT`; `sub` and `iat` are there, `azp` is right, and every
+    /// claim of [`IdTokenClaims`](crate::IdTokenClaims) that is there is of its type.
     IdToken,
     /// Any signed JWT with an issuer, an audience and an end; `typ` is not looked at. For tools, not for services: it
     /// lets one kind of token pass for another.

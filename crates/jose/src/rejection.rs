@@ -145,7 +145,7 @@ pub enum Rejection {
     #[error("the signature is not valid")]
     BadSignature,
     /// A claim the policy needs is missing.
-    #[error("the claim {claim} is missing")]
+    #[error("expected the claim {claim}, found none")]
     MissingClaim {
         /// Its name.
         claim: &'static str,
@@ -228,7 +228,7 @@ pub enum Rejection {
     /// The issuer was asked (RFC 7662) and says that the token is not active.
     #[error("the issuer says that the token is not active")]
     Inactive,
-    /// The claims hold but do not fit the type the caller reads them into.
+    /// The claims hold but do not fit the type the caller reads them into, which asks for more than the kind of token does.
     #[error("the claims do not have the expected members: {found}")]
     UnexpectedClaims {
         /// What did not fit.

@@ -69,7 +69,7 @@ fn rfc_9449_4_1_the_proof_of_a_token_request_holds() {
     assert_eq!((held.jkt(), held.jti(), held.nonce()), (RFC_JKT, "-BwC3ESc6acc2lTc", None));
     assert_eq!(held.iat(), now);
     let missing = check_dpop(&request, Some("x"), &DpopPolicy::default(), now).expect_err("it has no ath");
-    assert_eq!(missing.source().map(ToString::to_string).as_deref(), Some("the claim ath is missing"));
+    assert_eq!(missing.source().map(ToString::to_string).as_deref(), Some("expected the claim ath, found none"));
 }
 
 #[test]
