@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use prometheus_client::metrics::counter::Counter;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tracing::{debug, error, warn};
@@ -24,7 +23,8 @@ use crate::keys::rotator::{RotationError, Rotator};
 use crate::keys::seal::{KeyEncryptionKey, KeyEncryptionKeys, SealError};
 use crate::keys::{Keys, example};
 use crate::login::{Login, PagesError};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, State};
+use crate::notify::{self, Supervisor};
 use crate::oidc::backchannel::{self, Deliveries};
 use crate::oidc::client_keys::ClientKeyCache;
 use crate::oidc::discovery::Document;
@@ -154,7 +154,6 @@ pub struct App {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) discovery: Document,
-    pub(crate) answers: Answers,
     pub(crate) fetchers: Arc<Fetchers>,
     /// How clients are called.
     pub(crate) outgoing: Outgoing,
@@ -175,11 +174,6 @@ pub struct App {
     rotator: Arc<Rotator>,
 }
 
-/// Counters of the hot path, looked up once.
-pub(crate) struct Answers {
-    pub(crate) token_ok: Counter,
-}
-
 impl App {
     /// Opens the database, and makes the first keys if it is new. Afterwards the issuer can sign.
     ///
@@ -197,7 +191,6 @@ impl App {
         declare_users(&ring.store, &config, &passwords, edges.entropy.as_ref(), &by).await?;
         Ok(Arc::new(Self {
             discovery: Document::new(&config.issuer, &config.keys.algorithms),
-            answers: Answers { token_ok: ring.metrics.answered("/oauth2/token", 200) },
             fetchers: Arc::new(Fetchers::new(config.keys.rotation.clone())),
             outgoing: Outgoing::new(if config.outgoing.allow_private { Reach::Anywhere } else { Reach::Public }),
             client_keys: ClientKeyCache::default(),
@@ -310,7 +303,6 @@ impl App {
     /// What Prometheus reads.
     pub(crate) fn render_metrics(&self) -> String {
         let (now, policy) = (self.clock.now(), &self.config.keys.rotation);
-        let every = policy.slots().smallest_gap();
         let fetchers = self.fetchers.rows();
         let regular = fetchers.iter().filter(|fetcher| fetcher.is_regular(policy, now)).count();
         self.metrics.fetchers_regular.set(i64::try_from(regular).unwrap_or(i64::MAX));
@@ -321,7 +313,21 @@ impl App {
                 let gauge = self.metrics.fetchers_holding_next.get_or_create(&alg.into());
                 gauge.set(i64::try_from(holding).unwrap_or(i64::MAX));
             }
-            self.metrics.render(ring, &self.config.keys.algorithms, every, self.keys.read_age(), now)
+            let (clock_ahead_ms, clock_limit_ms) = self.keys.clock_ahead_ms();
+            let (hashes_running, hashes_waiting) = self.passwords.under_way();
+            self.metrics.render(&State {
+                ring,
+                policy,
+                algorithms: &self.config.keys.algorithms,
+                read_age: self.keys.read_age(),
+                clock_ahead_ms,
+                clock_limit_ms,
+                is_ready: self.keys.ready(now).is_ok(),
+                hashes_running,
+                hashes_waiting,
+                clients: self.clients().len(),
+                now,
+            })
         })
     }
 }

@@ -81,14 +81,14 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
     let (parts, body) = request.into_parts();
     let mut client = None;
     let response = begin(&app, &parts, body, &mut client).await;
-    finish(&app, SESSION, client.as_deref(), &parts.headers, response)
+    finish(&app, client.as_deref(), &parts.headers, response)
 }
 
 /// `GET /api/session`
 pub(crate) async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let mut client = None;
     let response = tell(&app, &headers, &mut client).await;
-    finish(&app, SESSION, client.as_deref(), &headers, response)
+    finish(&app, client.as_deref(), &headers, response)
 }
 
 /// `DELETE /api/session`
@@ -96,7 +96,7 @@ pub(crate) async fn delete(State(app): State<Arc<App>>, request: Request<Body>) 
     let (parts, body) = request.into_parts();
     let mut client = None;
     let response = end(&app, &parts, body, &mut client).await;
-    finish(&app, SESSION, client.as_deref(), &parts.headers, response)
+    finish(&app, client.as_deref(), &parts.headers, response)
 }
 
 /// `POST /api/session/refresh`
@@ -104,7 +104,7 @@ pub(crate) async fn refresh(State(app): State<Arc<App>>, request: Request<Body>)
     let (parts, body) = request.into_parts();
     let mut client = None;
     let response = renew(&app, &parts, body, &mut client).await;
-    finish(&app, REFRESH, client.as_deref(), &parts.headers, response)
+    finish(&app, client.as_deref(), &parts.headers, response)
 }
 
 /// `OPTIONS /api/session` and `OPTIONS /api/session/refresh`
@@ -132,6 +132,7 @@ async fn begin(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
         SignIn::Throttled { wait } => return Err(Problem::Throttled { wait_s: wait.as_secs().max(1) }),
         SignIn::Busy => return Err(Problem::Busy),
     };
+    let scopes = first_party::scopes(app, client, &user)?;
     let origin_address = address.map(|address| address.to_string());
     let origin = Origin { at: app.clock.now(), address: origin_address.as_deref() };
     let in_browser = request.response == Where::Cookie;
@@ -152,7 +153,7 @@ async fn begin(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
     // Disabled or removed since a moment ago; so below.
     let started = started.ok_or(Problem::Refused)?;
     let session = app.store.session_by_sid(&started.sid, origin.at).await?.ok_or(Problem::Refused)?;
-    let tokens = first_party::begin(app, client, session, &user, &origin).await?.ok_or(Problem::Refused)?;
+    let tokens = first_party::begin(app, client, scopes, session, &user, &origin).await?.ok_or(Problem::Refused)?;
     let mut response = answer(app, &tokens, request.response);
     if in_browser {
         response.headers_mut().append(SET_COOKIE, started.cookie);
@@ -291,10 +292,9 @@ async fn forget_former(app: &App, headers: &HeaderMap, origin: &Origin<'_>) -> R
     Ok(())
 }
 
-/// Counts, and lets the client's pages read it.
+/// Lets the client's pages read it.
 fn finish(
     app: &App,
-    route: &'static str,
     client: Option<&Client>,
     headers: &HeaderMap,
     response: Result<Response, Problem>,
@@ -305,7 +305,6 @@ fn finish(
         }
         problem.into_response()
     });
-    app.metrics.answered(route, response.status().as_u16()).inc();
     origin::readable(app, client, headers, response)
 }
 
@@ -387,7 +386,3 @@ fn is_json(headers: &HeaderMap) -> bool {
     let essence = value.split(|&byte| byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
-
-/// Paths below the issuer.
-const SESSION: &str = "/api/session";
-const REFRESH: &str = "/api/session/refresh";

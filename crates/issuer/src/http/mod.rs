@@ -2,6 +2,7 @@
 
 pub mod client_address;
 pub(crate) mod cors;
+pub(crate) mod endpoints;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod serve;

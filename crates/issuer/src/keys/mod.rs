@@ -371,6 +371,12 @@ impl Keys {
         Ok(())
     }
 
+    /// How far this machine's clock is ahead of the database's, as far as can be told, and how far it may differ.
+    #[must_use]
+    pub fn clock_ahead_ms(&self) -> (i64, i64) {
+        (self.ahead_ms.load(Ordering::Relaxed), self.skew_limit_ms())
+    }
+
     fn skew_limit_ms(&self) -> i64 {
         // Clocks are compared to the millisecond but kept by the second, so a skew of zero means less than one.
         i64::try_from(self.policy.clock_skew().as_millis()).unwrap_or(i64::MAX).max(1000)

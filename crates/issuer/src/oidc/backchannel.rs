@@ -22,7 +22,6 @@ use crate::app::App;
 use crate::clients::Client;
 use crate::edges::NoEntropy;
 use crate::keys::{SignError, TokenKind};
-use crate::metrics::LogoutOutcomeLabel;
 use crate::outgoing::{Bounds, FetchError};
 use crate::shutdown::Shutdown;
 use crate::storage::{EventKind, LogoutDelivery, LogoutOutcome, NewEvent, Origin, StoreError};
@@ -113,19 +112,19 @@ async fn attempt(app: &App, delivery: &LogoutDelivery) -> Result<(), StoreError>
         return app.store.finish_logout(delivery, LogoutOutcome::Done).await.map(drop);
     };
     let Err(failure) = tell(app, client, uri.as_str(), delivery).await else {
-        app.metrics.logouts(LogoutOutcomeLabel::DELIVERED);
+        app.metrics.logouts.count("delivered");
         info!(client.id = client.id, attempt = delivery.attempt, "a client was told of a logout");
         return app.store.finish_logout(delivery, LogoutOutcome::Done).await.map(drop);
     };
     let pause = usize::try_from(delivery.attempt - 1).ok().and_then(|failed| PAUSES_S.get(failed));
     let now = app.clock.now();
     let Some(pause) = pause else {
-        app.metrics.logouts(LogoutOutcomeLabel::GIVEN_UP);
+        app.metrics.logouts.count("given_up");
         let reason = crate::chain(&failure);
         warn!(client.id = client.id, reason, "a client was not told of a logout; given up");
         return give_up(app, delivery, now).await;
     };
-    app.metrics.logouts(LogoutOutcomeLabel::FAILED);
+    app.metrics.logouts.count("failed");
     let (attempt, reason) = (delivery.attempt, crate::chain(&failure));
     warn!(client.id = client.id, attempt, reason, "a client was not told of a logout; trying again later");
     app.store.finish_logout(delivery, LogoutOutcome::RetryAt(now + Duration::from_secs(*pause))).await.map(drop)

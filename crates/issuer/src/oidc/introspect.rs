@@ -27,12 +27,10 @@ const ENDPOINT: &str = "/oauth2/introspect";
 
 /// Answers a question about a token.
 pub(crate) async fn introspect(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    let response = match answer(&app, request).await {
+    match answer(&app, request).await {
         Ok(answer) => reply::unstored_json(StatusCode::OK, answer.to_string()),
         Err(refusal) => refusal.into_response(),
-    };
-    app.metrics.answered(ENDPOINT, response.status().as_u16()).inc();
-    response
+    }
 }
 
 async fn answer(app: &App, request: Request<Body>) -> Result<Value, OAuthError> {

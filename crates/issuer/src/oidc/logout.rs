@@ -46,12 +46,10 @@ struct Refused(Fault, Option<&'static str>);
 /// `GET` and `POST /oauth2/logout`
 pub(crate) async fn logout(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    let response = match answer(&app, &parts, body).await {
+    match answer(&app, &parts, body).await {
         Ok(response) => response,
         Err(Refused(fault, details)) => error::page(&app, &parts.headers, fault, details),
-    };
-    app.metrics.answered("/oauth2/logout", response.status().as_u16()).inc();
-    response
+    }
 }
 
 async fn answer(app: &Arc<App>, parts: &Parts, body: Body) -> Result<Response, Refused> {

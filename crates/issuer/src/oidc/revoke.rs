@@ -32,7 +32,6 @@ pub(crate) async fn revoke(State(app): State<Arc<App>>, request: Request<Body>) 
         Ok(()) => reply::unstored_json(StatusCode::OK, ""),
         Err(refusal) => refusal.into_response(),
     };
-    app.metrics.answered(ENDPOINT, response.status().as_u16()).inc();
     cors::readable(&app, &parts.headers, client.as_deref(), response)
 }
 

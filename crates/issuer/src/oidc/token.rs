@@ -54,15 +54,10 @@ pub(crate) async fn token(State(app): State<Arc<App>>, request: Request<Body>) -
     let (parts, body) = request.into_parts();
     let mut client = None;
     let response = match grant(&app, &parts, body, &mut client).await {
-        Ok(response) => {
-            app.answers.token_ok.inc();
-            response
-        }
+        Ok(response) => response,
         Err(refusal) => {
             app.metrics.refused(refusal.code());
-            let response = refusal.into_response();
-            app.metrics.answered(ENDPOINT, response.status().as_u16()).inc();
-            response
+            refusal.into_response()
         }
     };
     cors::readable(&app, &parts.headers, client.as_deref(), response)
@@ -83,7 +78,9 @@ async fn grant(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
     let origin = Origin { at: now, address: address.as_deref() };
     match form.get("grant_type") {
         None => Err(OAuthError::InvalidRequest("grant_type is missing")),
-        Some("client_credentials") => for_itself(app, client, &form, now),
+        Some("client_credentials") => {
+            for_itself(app, client, &form, now).inspect(|_| drop(app.metrics.grants.client_credentials.inc()))
+        }
         Some("authorization_code") => {
             let granted = authorization_code::redeem(app, client, &form, &origin).await?;
             on_behalf(app, client, &granted, now).await

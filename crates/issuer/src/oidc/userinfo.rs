@@ -46,7 +46,6 @@ pub(crate) async fn userinfo(State(app): State<Arc<App>>, request: Request<Body>
         Ok(claims) => reply::unstored_json(StatusCode::OK, Value::Object(claims).to_string()),
         Err(refused) => refused.into_response(),
     };
-    app.metrics.answered("/oauth2/userinfo", response.status().as_u16()).inc();
     cors::readable(&app, &parts.headers, client.as_deref(), response)
 }
 

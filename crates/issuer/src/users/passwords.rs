@@ -96,6 +96,14 @@ impl Passwords {
         self.concurrency
     }
 
+    /// How many are computed at this moment, and how many wait.
+    #[must_use]
+    pub fn under_way(&self) -> (usize, usize) {
+        let running = self.concurrency - self.slots.available_permits();
+        let places = self.concurrency * (1 + WAITING_PER_SLOT);
+        (running, (places - self.places.available_permits()).saturating_sub(running))
+    }
+
     /// How many hashes were computed so far.
     #[must_use]
     pub fn computed(&self) -> u64 {
