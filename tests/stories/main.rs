@@ -12,4 +12,5 @@ mod restart;
 mod rotation;
 mod sign_in;
 mod soak;
+mod upgrade;
 mod wire;
