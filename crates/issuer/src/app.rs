@@ -211,12 +211,17 @@ impl App {
         }))
     }
 
-    /// Serves on the listeners and keeps the keys turning, until `shutdown` is ordered and the requests under way are
-    /// answered.
+    /// Serves on the listeners, keeps the keys turning and tells `supervisor` how it goes, until `shutdown` is ordered and
+    /// the requests under way are answered.
     ///
     /// # Errors
     /// [`StartError::Rotation`] when the wake-up schedule can't be set up.
-    pub async fn run(self: Arc<Self>, listeners: Listeners, shutdown: Shutdown) -> Result<(), StartError> {
+    pub async fn run(
+        self: Arc<Self>,
+        listeners: Listeners,
+        supervisor: Supervisor,
+        shutdown: Shutdown,
+    ) -> Result<(), StartError> {
         let server = self.config.server.clone();
         let limits = Limits {
             header_timeout: server.header_timeout,
@@ -239,6 +244,7 @@ impl App {
         let housekeeping = tokio::spawn(housekeeping::run(store, clock, grace, shutdown.clone()));
         let hooks = tokio::spawn(hooks::run(Arc::clone(&self), shutdown.clone()));
         let logouts = tokio::spawn(backchannel::run(Arc::clone(&self), shutdown.clone()));
+        let reports = tokio::spawn(notify::run(Arc::clone(&self), supervisor, shutdown.clone()));
 
         let public = serve(
             listeners.public,
@@ -261,6 +267,7 @@ impl App {
             (logouts, "the delivery of logouts"),
             (hooks, "the telling of events"),
             (housekeeping, "the forgetting of what is over"),
+            (reports, "the reports to the supervisor"),
         ];
         for (task, what) in tasks {
             if let Err(failure) = task.await {
@@ -295,7 +302,6 @@ impl App {
     }
 
     /// What prepares the next keys.
-    #[cfg(test)]
     pub(crate) fn rotator(&self) -> &Arc<Rotator> {
         &self.rotator
     }

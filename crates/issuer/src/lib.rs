@@ -11,6 +11,7 @@
 //! - `oidc`: the OAuth endpoints
 //! - `api`: sign-in for first-party pages and apps
 //! - [`http`]: the route table and the accept loop
+//! - [`notify`]: what systemd is told
 //! - [`admin`]: what an operator can do
 //! - [`cli`]: the command line, one of the faces of [`admin`]
 
@@ -26,6 +27,7 @@ pub mod http;
 pub mod keys;
 pub mod login;
 pub mod metrics;
+pub mod notify;
 mod oidc;
 mod outgoing;
 pub mod registry;

@@ -15,8 +15,9 @@ use crate::admin::ops::{add_clients, new_secret, secret_hash};
 use crate::admin::users::{add_users, new_password};
 use crate::app::{App, Listeners};
 use crate::clients::{Authentication, Client};
-use crate::config::{Config, Loaded, Origin};
+use crate::config::{Config, Loaded, Origin, environment};
 use crate::edges::{Author, Edges};
+use crate::notify::Supervisor;
 use crate::shutdown::{Shutdown, shutdown};
 use crate::storage::{By, Store, WhenMissing};
 use crate::users::{GivenPassword, Passwords, UserDraft};
@@ -35,7 +36,8 @@ pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
     };
     let app = App::open(config, edges).await?;
     tell(&app, &listeners, first.as_ref());
-    Arc::clone(&app).run(listeners, shutdown).await?;
+    let supervisor = Supervisor::connect(environment(), std::process::id());
+    Arc::clone(&app).run(listeners, supervisor, shutdown).await?;
     info!("stopped");
     Ok(())
 }

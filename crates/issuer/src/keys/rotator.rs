@@ -7,6 +7,7 @@
 //! by the operator.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keywheel_jose::{Algorithm, Timestamp};
@@ -70,6 +71,29 @@ pub struct Rotator {
     visiting: Mutex<()>,
     /// One reading at a time, so that what was read later is put in force later.
     reading: Mutex<()>,
+    /// When [`run`](Self::run) last came round.
+    ran: Heartbeat,
+    /// When [`watch`](Self::watch) last came round.
+    watched: Heartbeat,
+}
+
+/// When a loop last came round, in milliseconds of [`Clock::elapsed`].
+struct Heartbeat(AtomicU64);
+
+impl Heartbeat {
+    fn new(clock: &dyn Clock) -> Self {
+        let heartbeat = Self(AtomicU64::new(0));
+        heartbeat.beat(clock);
+        heartbeat
+    }
+
+    fn beat(&self, clock: &dyn Clock) {
+        self.0.store(u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn age(&self, clock: &dyn Clock) -> Duration {
+        clock.elapsed().saturating_sub(Duration::from_millis(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 /// What one round of a visit did.
@@ -96,7 +120,8 @@ impl Rotator {
         let (clock, author) = (Arc::clone(&edges.clock), edges.author.clone());
         let (wake, visiting, reading) = (Notify::new(), Mutex::new(()), Mutex::new(()));
         let hold = Duration::ZERO;
-        Self { store, keys, kek, policy, rsa_bits, hold, clock, author, metrics, wake, visiting, reading }
+        let (ran, watched) = (Heartbeat::new(clock.as_ref()), Heartbeat::new(clock.as_ref()));
+        Self { store, keys, kek, policy, rsa_bits, hold, clock, author, metrics, wake, visiting, reading, ran, watched }
     }
 
     /// Lets rotations wait for regular fetchers that lack the key, each for `limit` at most.
@@ -339,6 +364,7 @@ impl Rotator {
     /// Visits whenever woken, until `shutdown`. A visit that fails or panics is reported, and tried again.
     pub async fn run(self: Arc<Self>, mut scheduler: JobScheduler, mut shutdown: Shutdown) {
         loop {
+            self.ran.beat(self.clock.as_ref());
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = shutdown.ordered() => break,
@@ -372,6 +398,7 @@ impl Rotator {
         let mut reachable = true;
         let mut changes = self.store.changes(self.policy.poll());
         loop {
+            self.watched.beat(self.clock.as_ref());
             tokio::select! {
                 () = changes.next() => {}
                 () = shutdown.ordered() => return,
@@ -392,6 +419,19 @@ impl Rotator {
                     reachable = false;
                 }
             }
+        }
+    }
+
+    /// Which of the two loops has not come round for longer than a lost database can hold it up, if one has.
+    #[must_use]
+    pub fn hanging(&self) -> Option<&'static str> {
+        let clock = self.clock.as_ref();
+        if self.ran.age(clock) > VISIT_LIMIT {
+            Some("the rotator")
+        } else if self.watched.age(clock) > 2 * self.policy.poll() + LOOK_MARGIN {
+            Some("the watch over the database")
+        } else {
+            None
         }
     }
 
@@ -493,12 +533,43 @@ pub(crate) fn changes(
 /// A first key, its standby, an early successor and clean-up are four rounds; more means a plan that contradicts itself.
 const MAX_ROUNDS: usize = 16;
 
+/// Longer than any visit and the wait for it: large RSA keys take a slow machine minutes, a query is given up after seconds.
+const VISIT_LIMIT: Duration = Duration::from_secs(600);
+/// What a look may take besides its period and its timeout.
+const LOOK_MARGIN: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use super::{LOOK_MARGIN, VISIT_LIMIT};
     use crate::shutdown::shutdown;
     use crate::testing::Home;
+
+    #[tokio::test]
+    async fn a_loop_that_does_not_come_round_is_found_hanging() {
+        let home = Home::new();
+        let app = home.open().await;
+        let rotator = app.rotator();
+        let clock = home.clock.as_ref();
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).expect("a short time");
+        let look_limit = seconds(2 * app.config.keys.rotation.poll() + LOOK_MARGIN);
+
+        assert_eq!(rotator.hanging(), None);
+        home.clock.advance(look_limit);
+        assert_eq!(rotator.hanging(), None);
+        home.clock.advance(1);
+        assert_eq!(rotator.hanging(), Some("the watch over the database"));
+
+        rotator.watched.beat(clock);
+        assert_eq!(rotator.hanging(), None);
+        home.clock.advance(seconds(VISIT_LIMIT));
+        rotator.watched.beat(clock);
+        assert_eq!(rotator.hanging(), Some("the rotator"));
+
+        rotator.ran.beat(clock);
+        assert_eq!(rotator.hanging(), None);
+    }
 
     /// The only test that waits for real time: the scheduler polls the system's clock twice a second.
     #[tokio::test]
