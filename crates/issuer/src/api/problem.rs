@@ -29,6 +29,8 @@ pub(super) enum Problem {
     /// One text for a wrong password, an unknown name and a disabled user.
     #[error("the user name or the password is wrong")]
     Refused,
+    #[error("the person may not use this client: none of its scopes is theirs")]
+    NotPermitted,
     #[error("nobody is signed in, or not any more")]
     NotSignedIn,
     #[error("there were too many attempts: try again in {wait_s} s")]
@@ -55,6 +57,7 @@ impl Problem {
             Self::AnotherPage => (StatusCode::FORBIDDEN, "cross-site"),
             Self::NoTokensInBody => (StatusCode::FORBIDDEN, "tokens-not-allowed"),
             Self::Refused => (StatusCode::UNAUTHORIZED, "invalid-credentials"),
+            Self::NotPermitted => (StatusCode::FORBIDDEN, "not-permitted"),
             Self::NotSignedIn => (StatusCode::UNAUTHORIZED, "not-signed-in"),
             Self::Throttled { .. } => (StatusCode::TOO_MANY_REQUESTS, "throttled"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
@@ -105,6 +108,7 @@ impl From<OAuthError> for Problem {
     fn from(error: OAuthError) -> Self {
         match error {
             OAuthError::InvalidGrant(_) | OAuthError::UnauthorizedClient => Self::NotSignedIn,
+            OAuthError::InvalidScope(_) => Self::NotPermitted,
             OAuthError::Storage(source) => Self::Store(source),
             OAuthError::Unavailable(_) => Self::Unavailable,
             _ => Self::Failed,

@@ -12,11 +12,13 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::clients::{ApplicationType, Authentication, Client, GrantType, GrantTypes, Origin as PageOrigin, WebUri};
+use crate::config::Config;
 use crate::edges::Author;
 use crate::login::session;
-use crate::storage::By;
+use crate::scopes::{Scope, Scopes};
+use crate::storage::{By, UserChange};
 use crate::testing::{Home, bytes, get, json, send};
-use crate::users::NewUser;
+use crate::users::{NewUser, Rights};
 
 const ISSUER: &str = "https://id.example.com";
 const API: &str = "https://api.example.com";
@@ -43,6 +45,11 @@ impl World {
     }
 
     async fn at(issuer: &str) -> Self {
+        Self::configured(issuer, |_| {}).await
+    }
+
+    /// With a configuration that `change` has changed.
+    async fn configured(issuer: &str, change: impl FnOnce(&mut Config)) -> Self {
         let home = Home::new();
         let exchanged = [
             ("http://localhost:8080", issuer),
@@ -51,6 +58,7 @@ impl World {
         ];
         let mut config = home.config_with(r#"algorithms = ["ES256"]"#, &exchanged);
         config.clients.extend(clients());
+        change(&mut config);
         let app = App::open(config, home.edges()).await.expect("an issuer");
         let hash = app.passwords.hash(PASSWORD).await.expect("hashed");
         let alice = NewUser {
@@ -61,6 +69,7 @@ impl World {
             claims: json!({ "name": "Alice Example" }).as_object().expect("an object").clone(),
             roles: vec!["admin".to_owned(), "customer".to_owned()],
             groups: Vec::new(),
+            rights: Rights::default(),
             password_hash: Some(hash),
             disabled: false,
         };
@@ -233,6 +242,7 @@ async fn signing_in_sets_cookies_and_shows_no_token() {
         "__Host-access=…; Path=/; Secure; HttpOnly; SameSite=Strict",
         "__Host-refresh=…; Path=/; Secure; HttpOnly; SameSite=Strict",
         "__Host-session=…; Path=/; Secure; HttpOnly; SameSite=Lax",
+        "__Host-device=…; Path=/; Max-Age=31536000; Secure; HttpOnly; SameSite=Lax",
     ];
     assert_eq!(shapes(response.headers()), expected);
     let user = json!({
@@ -495,6 +505,52 @@ async fn too_many_attempts_have_to_wait() {
     assert_eq!(code(throttled).await, refusal(429, "throttled"));
     world.pass(61).await;
     assert_eq!(world.post(&alice()).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_browser_that_was_signed_in_before_waits_for_nobody_else() {
+    let world = World::new().await;
+    let jar = world.browser().await;
+    for _ in 0..3 {
+        world.post(&with(alice(), &json!({ "password": "wrong" }))).await;
+    }
+    assert_eq!(world.post(&alice()).await.status(), StatusCode::TOO_MANY_REQUESTS, "a stranger's browser");
+
+    let device = format!("__Host-device={}", jar.get("__Host-device"));
+    let by_device = |body: Value| {
+        let (world, headers) = (&world, [OURS, ("cookie", device.as_str())]);
+        async move { world.call(Method::POST, SESSION, &headers, &body.to_string()).await.status() }
+    };
+
+    assert_eq!(by_device(alice()).await, StatusCode::OK);
+    for _ in 0..3 {
+        by_device(with(alice(), &json!({ "password": "wrong" }))).await;
+    }
+    assert_eq!(by_device(alice()).await, StatusCode::TOO_MANY_REQUESTS, "it is counted too, by itself");
+}
+
+#[tokio::test]
+async fn who_may_have_nothing_of_a_client_is_not_signed_in_to_it() {
+    let world = World::configured(ISSUER, |config| {
+        let restricted = ["openid", "profile", "email", "roles", "cart:write"].map(|name| Scope {
+            name: name.to_owned(),
+            description: None,
+            roles: Some(vec!["admin".to_owned()]),
+        });
+        config.scopes = Scopes::new(restricted.into());
+    })
+    .await;
+    let jar = world.browser().await;
+    let change = UserChange { roles: Some(Vec::new()), ..UserChange::default() };
+    let by = By::new(&Author::operator(), world.app.clock.now());
+    world.app.store.update_user("id-of-alice", &change, &by).await.expect("changed");
+
+    assert_eq!(code(world.by(&jar, Method::POST, REFRESH).await).await, refusal(403, "not-permitted"));
+    let again = world.post(&alice()).await;
+    assert_eq!(set_cookies(again.headers()), [""; 0]);
+    assert_eq!(code(again).await, refusal(403, "not-permitted"));
+    let sessions = world.app.store.sessions_of_user("id-of-alice", world.app.clock.now()).await.expect("read");
+    assert_eq!(sessions.len(), 1, "the one of before");
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ use super::{Failure, Session, prompt, read_input};
 use crate::admin::users::{self as ops, UserError};
 use crate::storage::{Store, StoreError, UserChange, WhenMissing};
 use crate::users::{
-    GivenPassword, Passwords, User, UserDraft, judge_new_password, parse_password_hash, parse_username, parse_users,
+    GivenPassword, Passwords, Rights, User, UserDraft, judge_new_password, parse_password_hash, parse_username,
+    parse_users,
 };
 
 #[derive(Subcommand)]
@@ -75,8 +76,8 @@ pub(super) enum Users {
     },
     /// Add users from a JSON array of OpenID Connect claims: all of them or none
     ///
-    /// Members: username (or preferred_username), email, email_verified, the other standard claims, roles, groups,
-    /// disabled, and whatever else tokens shall say. sub is kept, so that apps know everybody again. password is hashed;
+    /// Members: username (or preferred_username), email, email_verified, the other standard claims, roles, groups, scopes
+    /// (granted directly), client_roles ({"shop": ["manager"]}), disabled, and whatever else tokens shall say. sub is kept, so that apps know everybody again. password is hashed;
     /// password_hash may be argon2, bcrypt, PBKDF2 or scrypt.
     Import {
         /// The file; - is standard input
@@ -115,7 +116,10 @@ pub(super) struct Set {
     username: Option<String>,
     #[command(flatten)]
     options: Options,
-    /// Take this claim away, or email, roles or groups; repeat for more
+    /// Take a scope away that they were granted directly; repeat for more
+    #[arg(long = "remove-scope", value_name = "SCOPE", conflicts_with = "scopes")]
+    remove_scopes: Vec<String>,
+    /// Take this claim away, or email, roles, groups, scopes or client_roles; repeat for more
     #[arg(long, value_name = "CLAIM")]
     unset: Vec<String>,
     /// Print JSON
@@ -242,12 +246,13 @@ impl Add {
     async fn run(self, session: &Session, store: &Store) -> Result<(), Failure> {
         let username = parse_username(&self.username).map_err(|why| Failure::usage(format!("user name: {why}")))?;
         let mut draft = UserDraft::new(&username);
-        let change = self.options.change(&[], draft.claims.clone())?;
+        let change = self.options.change(&[], draft.claims.clone(), Rights::default())?;
         draft.email = change.email.flatten();
         draft.email_verified = change.email_verified.unwrap_or_default();
         draft.claims = change.claims.unwrap_or_default();
         draft.roles = change.roles.unwrap_or_default();
         draft.groups = change.groups.unwrap_or_default();
+        draft.rights = change.rights.unwrap_or_default();
         draft.password = match (&self.password_hash_file, self.no_password) {
             (Some(file), _) => {
                 let hash = text(file)?;
@@ -289,7 +294,15 @@ impl Set {
         let user = ops::find_user(store, &self.user).await?;
         let username = self.username.as_deref().map(parse_username).transpose();
         let username = username.map_err(|why| Failure::usage(format!("--username: {why}")))?;
-        let change = UserChange { username, ..self.options.change(&self.unset, user.claims.clone())? };
+        let mut rights = user.rights.clone();
+        for scope in &self.remove_scopes {
+            let place = rights.scopes.iter().position(|own| own == scope);
+            let place = place.ok_or_else(|| Failure::usage(format!("--remove-scope: they have no scope {scope}")))?;
+            rights.scopes.remove(place);
+        }
+        let mut change =
+            UserChange { username, ..self.options.change(&self.unset, user.claims.clone(), rights.clone())? };
+        change.rights = change.rights.or(Some(rights)).filter(|rights| *rights != user.rights);
         if change == UserChange::default() {
             return Err(Failure::usage("nothing to change: see `keywheel users set --help`"));
         }
@@ -349,8 +362,7 @@ fn about<'a>(username: &'a str, email: Option<&'a str>, name: Option<&'a str>) -
 }
 
 fn passwords(session: &Session) -> Arc<Passwords> {
-    let entropy = Arc::clone(&session.edges.entropy);
-    Arc::new(Passwords::new(session.config.limits.password_concurrency, entropy))
+    Arc::new(Passwords::new(session.config.limits.password_concurrency, &session.edges))
 }
 
 fn list(session: &Session, users: Vec<User>, json: bool) -> Result<(), Failure> {

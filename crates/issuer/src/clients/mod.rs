@@ -326,9 +326,9 @@ impl Client {
 
     /// Those of a person's roles that it may see.
     #[must_use]
-    pub fn visible_roles<'a>(&self, roles: &'a [String]) -> Vec<&'a str> {
+    pub fn visible_roles<'a>(&self, roles: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
         let visible = |role: &&String| self.roles.as_ref().is_none_or(|own| own.contains(role));
-        roles.iter().filter(visible).map(String::as_str).collect()
+        roles.into_iter().filter(visible).map(String::as_str).collect()
     }
 
     /// What signs its ID tokens: what it registered; else RS256, the default of OpenID Connect Dynamic Registration §2,

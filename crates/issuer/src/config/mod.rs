@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod pages;
 mod problem;
+mod scope;
 mod secret;
 mod section;
 mod server;
@@ -41,6 +42,7 @@ pub use tls::{AcmeSettings, ChallengeKind, TlsFiles};
 pub use user::{DeclaredPassword, DeclaredUser};
 
 use crate::clients::Client;
+use crate::scopes::Scopes;
 use keys::Checked;
 use problem::Report;
 use section::Section;
@@ -73,6 +75,8 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     /// The declared clients, each id once. Default none.
     pub clients: Vec<Client>,
+    /// The declared scopes, each name once. Default none.
+    pub scopes: Scopes,
     /// The declared people, each name once. Default none.
     pub users: Vec<DeclaredUser>,
 }
@@ -149,7 +153,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
 }
 
-/// What to log, from `KEYWHEEL_LOG`, such as `info` or `keywheel=debug`; needed before there is a configuration.
+/// What to log, from `KEYWHEEL_LOG`, such as `info` or `keywheel=debug`: for one run, whatever `log.level` says.
 #[must_use]
 pub fn log_filter() -> Option<String> {
     environment().find_map(|(name, value)| (name == LOG_VARIABLE && !value.is_empty()).then_some(value))
@@ -187,6 +191,7 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
         let client = client::read_client(section, &client::Issuer { algorithms: &algorithms, longest_signed });
         (section.place_of("id"), client)
     });
+    let scopes = root.tables("scope", |section| (section.place_of("name"), scope::read_scope(section)));
     let users = root.tables("user", |section| (section.place_of("username"), user::read_user(section)));
     let limits = root.table("limits", LimitSettings::read);
     let outgoing = root.table("outgoing", OutgoingSettings::read);
@@ -195,6 +200,7 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
     let log = root.table("log", LogSettings::read);
     let telemetry = root.table("telemetry", TelemetrySettings::read);
     refuse_repeated(root, "client", "id", &clients, |client| Some(client.id.clone()));
+    refuse_repeated(root, "scope", "name", &scopes, |scope| Some(scope.name.clone()));
     // Names and addresses are compared without regard to case when somebody signs in.
     refuse_repeated(root, "user", "username", &users, |user| Some(user.username.to_lowercase()));
     refuse_repeated(root, "user", "email", &users, |user| user.email.as_ref().map(|email| email.to_lowercase()));
@@ -203,6 +209,7 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
         check_tls(root, &mut server, issuer);
     }
     let clients = clients.into_iter().filter_map(|(_, client)| client).collect();
+    let scopes = Scopes::new(scopes.into_iter().filter_map(|(_, scope)| scope).collect());
     let users = users.into_iter().filter_map(|(_, user)| user).collect();
     Some(Config {
         issuer: issuer?,
@@ -217,6 +224,7 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
         log,
         telemetry,
         clients,
+        scopes,
         users,
     })
 }

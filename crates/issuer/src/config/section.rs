@@ -159,6 +159,11 @@ impl Section<'_> {
         }
     }
 
+    /// Is there a table at `key`?
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| matches!(entry.value, Value::Table(_)))
+    }
+
     /// The table at `key` as a JSON object, whatever is in it.
     pub(super) fn json(&mut self, key: &'static str) -> Option<serde_json::Map<String, serde_json::Value>> {
         let entry = self.take(key)?.typed();

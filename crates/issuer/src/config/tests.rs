@@ -880,7 +880,7 @@ fn limits_and_pages_are_read_and_ranged() {
             "keywheel.toml:3:1: limits.password_concurrency: 65 is out of range: from 1 to 64",
             "keywheel.toml:5:1: pages.logo_file: expected a file that ends in",
             "keywheel.toml:6:1: pages.templates: there is no folder /nowhere",
-            "keywheel.toml:7:1: pages.language: expected a language",
+            "keywheel.toml:7:1: pages.language: the pages are not written in",
         ],
     );
 }
@@ -989,6 +989,77 @@ fn every_setting_is_in_the_template() {
 
     assert!(report.known().len() > 40, "{:?}", report.known());
     assert_eq!(missing, Vec::<&String>::new());
+}
+
+#[test]
+fn scopes_and_what_people_may_do_are_read() {
+    let files = Files::new(
+        r#"
+        [[scope]]
+        name = "invoices:write"
+        description = { en = "Write invoices", de = "Rechnungen schreiben" }
+        roles = ["accountant"]
+        [[scope]]
+        name = "invoices:read"
+        description = "Read invoices"
+        [[user]]
+        username = "alice"
+        client_roles = { shop = ["accountant"] }
+        scopes = ["invoices:delete"]
+        "#,
+    );
+
+    let config = files.load(&[]).expect("a good configuration").config;
+
+    let scopes = &config.scopes;
+    assert!(scopes.restrict(&["invoices:write".to_owned()]) && !scopes.restrict(&["invoices:read".to_owned()]));
+    assert_eq!(scopes.description("invoices:write", "de", "en"), Some("Rechnungen schreiben"));
+    assert_eq!(scopes.description("invoices:read", "de", "en"), Some("Read invoices"));
+    let rights = &config.users[0].rights;
+    assert_eq!(rights.client_roles["shop"], ["accountant"]);
+    assert_eq!(rights.scopes, ["invoices:delete"]);
+}
+
+#[test]
+fn scopes_that_can_not_be_meant_are_told_all_at_once() {
+    let files = Files::new(
+        r#"
+        [[scope]]
+        name = "openid"
+        [[scope]]
+        description = "nameless"
+        [[scope]]
+        name = "a b"
+        role = ["accountant"]
+        [[scope]]
+        name = "invoices:write"
+        description = { fr = "Écrire", en = "" }
+        [[scope]]
+        name = "invoices:write"
+        description = 7
+        [[user]]
+        username = "alice"
+        client_roles = { shop = "manager" }
+        scopes = ["a b"]
+        "#,
+    );
+
+    let errors = files.load(&[]).expect_err("nothing of it is right").to_string();
+
+    for expected in [
+        "scope[0].name: openid is a scope of OpenID Connect",
+        "scope[1].name: missing",
+        "scope[2].name: \"a b\"",
+        "scope[2].role",
+        "scope[3].description: the pages are not written in \"fr\"; there is en, de",
+        "scope[3].description: en: expected 1 to 160 characters",
+        "\"invoices:write\" is the name of another scope",
+        "scope[4].description: expected a string, found an integer",
+        "user[0].client_roles: shop: expected an array of strings",
+        "user[0].scopes: \"a b\"",
+    ] {
+        assert!(errors.contains(expected), "{expected} in {errors}");
+    }
 }
 
 #[test]

@@ -105,12 +105,15 @@ impl Visit {
 
     /// Everything for a page that asks somebody who is signed in about an app; or the answer instead of that page.
     pub(super) async fn asked(&mut self, to: &Continue) -> Result<Asked, Response> {
-        let Some(waiting) = self.waiting(to) else { return Err(refuse(self, Fault::NoRequest, None)) };
+        let Some(mut waiting) = self.waiting(to) else { return Err(refuse(self, Fault::NoRequest, None)) };
         let user = match self.user().await {
             Ok(Some(user)) => user,
             Ok(None) => return Err(see_other(&to.behind(self.base(), "/login"), None)),
             Err(failure) => return Err(fault_of_store(self, &failure)),
         };
+        // What they may not have, they are not asked for.
+        let permitted = self.app.config.scopes.permitted(&user, &waiting.client.id, &waiting.scopes);
+        waiting.scopes = permitted.unwrap_or_default();
         let csrf = csrf::session_token(&self.app, &self.headers);
         Ok(Asked { waiting, user, csrf })
     }
@@ -197,4 +200,4 @@ pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<Peer>().map(|peer| peer.0)
 }
 
-const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
+pub(super) const A_YEAR: Duration = Duration::from_secs(365 * 86_400);

@@ -13,7 +13,7 @@ use keywheel_jose::Timestamp;
 use serde_json::{Map, Value};
 use tracing::error;
 
-use super::grants::{OnBehalf, refresh_token};
+use super::grants::{OnBehalf, permitted, refresh_token};
 use super::opaque::{Opaque, new_id, sha256};
 use super::presented::{self, Presented};
 use super::{OAuthError, profile, token};
@@ -46,8 +46,16 @@ pub(crate) struct Current {
     pub(crate) user: Map<String, Value>,
 }
 
-/// Gives a client the tokens of a session that just began: for all of its scopes but `offline_access`, and for the first
-/// of its audiences. `None` when the session is over, or its user may not sign in any more.
+/// What a client gets at this person's sign-in: all of its scopes but `offline_access`, if they may have them.
+///
+/// # Errors
+/// [`OAuthError::InvalidScope`]: they may have none of them
+pub(crate) fn scopes(app: &App, client: &Client, user: &User) -> Result<Vec<String>, OAuthError> {
+    let all: Vec<String> = client.scopes.iter().filter(|scope| *scope != OFFLINE_ACCESS).cloned().collect();
+    permitted(&app.config.scopes, user, &client.id, &all)
+}
+
+/// Gives a client the tokens of a session that just began: for the given [`scopes`], and for the first of its audiences. `None` when the session is over, or its user may not sign in any more.
 ///
 /// # Errors
 /// - [`OAuthError::Storage`]
@@ -55,6 +63,7 @@ pub(crate) struct Current {
 pub(crate) async fn begin(
     app: &App,
     client: &Client,
+    scopes: Vec<String>,
     session: Session,
     user: &User,
     origin: &Origin<'_>,
@@ -65,7 +74,7 @@ pub(crate) async fn begin(
         client_id: client.id.clone(),
         sid: Some(session.sid.clone()),
         offline: false,
-        scope: client.scopes.iter().filter(|scope| *scope != OFFLINE_ACCESS).cloned().collect(),
+        scope: scopes,
         audiences: vec![client.audiences.first().map_or(app.config.issuer.as_str(), String::as_str).to_owned()],
         claims_request: None,
         nonce: None,
@@ -116,11 +125,8 @@ pub(crate) async fn renew(
     }
     let form = Form::parse(format!("refresh_token={refresh_token}").as_bytes())?;
     let granted = refresh_token::rotate(app, client, &form, origin).await?;
-    let session = in_use(app, granted.grant.allowed.sid.as_deref(), origin.at).await.map_err(OAuthError::Storage)?;
-    let Some(session) = session else {
-        app.store.revoke_grant(&granted.grant.allowed.id, origin).await.map_err(OAuthError::Storage)?;
-        return Err(OVER);
-    };
+    let sid = granted.grant.allowed.sid.as_deref().ok_or(OVER)?;
+    let session = app.store.session_by_sid(sid, origin.at).await.map_err(OAuthError::Storage)?.ok_or(OVER)?;
     let user = app.store.user_by_id(&session.user_id).await.map_err(OAuthError::Storage)?;
     let user = user.filter(|user| !user.disabled).ok_or(OVER)?;
     issue(app, client, granted, &user, session, origin.at)
@@ -152,16 +158,6 @@ pub(crate) async fn find(app: &App, refresh_token: &str) -> Result<Option<(Arc<C
     Ok(client.map(|client| (client, found.grant)))
 }
 
-/// The session, if it lives, which it now does for longer.
-async fn in_use(app: &App, sid: Option<&str>, now: Timestamp) -> Result<Option<Session>, StoreError> {
-    let Some(sid) = sid else { return Ok(None) };
-    let Some(session) = app.store.session_by_sid(sid, now).await? else { return Ok(None) };
-    let tokens = &app.config.tokens;
-    let idle = if session.persistent { tokens.remember_ttl } else { tokens.session_idle_ttl };
-    let is_live = app.store.touch_session_by_sid(sid, now, now + idle).await?;
-    Ok(is_live.then_some(session))
-}
-
 fn issue(
     app: &App,
     client: &Client,
@@ -170,6 +166,7 @@ fn issue(
     session: Session,
     now: Timestamp,
 ) -> Result<Tokens, OAuthError> {
+    let granted = granted.permitted(&app.config.scopes, user)?;
     let access_token = token::access_token(app, client, &granted, user, now)?;
     Ok(Tokens {
         access_token,

@@ -15,7 +15,7 @@ pub(crate) mod logout;
 mod mint;
 pub(crate) mod opaque;
 mod presented;
-mod profile;
+pub(crate) mod profile;
 pub(crate) mod revoke;
 #[cfg(test)]
 mod tests;

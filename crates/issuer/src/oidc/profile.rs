@@ -42,7 +42,7 @@ fn claim(client: &Client, user: &User, name: &str) -> Option<Value> {
         "email" => user.email.as_ref().map(|email| json!(email)),
         "email_verified" => user.email.is_some().then(|| json!(user.email_verified)),
         "updated_at" => Some(json!(user.updated_at.as_unix())),
-        "roles" => Some(json!(client.visible_roles(&user.roles))),
+        "roles" => Some(json!(client.visible_roles(user.roles_at(&client.id)))),
         "groups" => Some(json!(user.groups)),
         name if RESERVED.contains(&name) => None,
         name => user.claims.get(name).cloned(),
@@ -101,6 +101,7 @@ const RESERVED: [&str; 17] = [
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::users::Rights;
     use keywheel_jose::Timestamp;
 
     pub(crate) fn alice() -> User {
@@ -114,6 +115,7 @@ pub(crate) mod tests {
             claims: claims.as_object().expect("an object").clone(),
             roles: vec!["admin".to_owned()],
             groups: Vec::new(),
+            rights: Rights::default(),
             password_hash: None,
             disabled: false,
             declared: false,

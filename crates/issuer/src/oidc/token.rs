@@ -83,11 +83,13 @@ async fn grant(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
         }
         Some("authorization_code") => {
             let granted = authorization_code::redeem(app, client, &form, &origin).await?;
-            on_behalf(app, client, &granted, now).await
+            let response = on_behalf(app, client, granted, now).await;
+            response.inspect(|_| drop(app.metrics.grants.authorization_code.inc()))
         }
         Some("refresh_token") => {
             let granted = refresh_token::rotate(app, client, &form, &origin).await?;
-            on_behalf(app, client, &granted, now).await
+            let response = on_behalf(app, client, granted, now).await;
+            response.inspect(|_| drop(app.metrics.grants.refresh_token.inc()))
         }
         Some(_) => Err(OAuthError::UnsupportedGrantType),
     }
@@ -124,12 +126,13 @@ fn for_itself(app: &App, client: &Client, form: &Form, now: Timestamp) -> Result
 }
 
 /// The tokens for a client that acts on behalf of a person.
-async fn on_behalf(app: &App, client: &Client, granted: &OnBehalf, now: Timestamp) -> Result<Response, OAuthError> {
-    let allowed = &granted.grant.allowed;
-    let user = app.store.user_by_id(&allowed.user_id).await.map_err(OAuthError::Storage)?;
+async fn on_behalf(app: &App, client: &Client, granted: OnBehalf, now: Timestamp) -> Result<Response, OAuthError> {
+    let user = app.store.user_by_id(&granted.grant.allowed.user_id).await.map_err(OAuthError::Storage)?;
     let user =
         user.filter(|user| !user.disabled).ok_or(OAuthError::InvalidGrant("the person may not sign in any more"))?;
-    let access_token = access_token(app, client, granted, &user, now)?;
+    let granted = granted.permitted(&app.config.scopes, &user)?;
+    let allowed = &granted.grant.allowed;
+    let access_token = access_token(app, client, &granted, &user, now)?;
     let id_token = if granted.scopes.iter().any(|scope| scope == "openid") {
         let request = IdTokenRequest {
             issuer: app.config.issuer.as_str(),
@@ -167,7 +170,7 @@ pub(super) fn access_token(
     user: &User,
     now: Timestamp,
 ) -> Result<String, OAuthError> {
-    let roles = client.visible_roles(&user.roles);
+    let roles = client.visible_roles(user.roles_at(&client.id));
     let request = AccessTokenRequest {
         issuer: app.config.issuer.as_str(),
         subject: &user.id,

@@ -4,7 +4,7 @@
 //! - `sub` is kept, so that apps know everybody again; without it a new one is made.
 //! - `password` is hashed; `password_hash` is taken as it is and made anew when its owner signs in. How good a password
 //!   is, is not judged: these people have it already. Without either they cannot sign in by a password yet.
-//! - `roles`, `groups` and `disabled` are ours; `updated_at` starts anew.
+//! - `roles`, `groups`, `scopes`, `client_roles` and `disabled` are ours; `updated_at` starts anew.
 //! - Whatever else is there is a claim that tokens may carry, and `claims` may hold members as the configuration has them.
 //!   A name that sounds like a secret is refused, and so is one that is much like a name with a meaning here, because it
 //!   is a slip.
@@ -20,8 +20,9 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::profile::{RESERVED_CLAIMS, TEXT_CLAIMS, check_claim, kind, parse_email, parse_username};
-use super::{PasswordHash, login_key, parse_password_hash};
-use crate::clients::parse_role;
+use super::rights::parse_client_roles;
+use super::{ClientRoles, PasswordHash, Rights, login_key, parse_password_hash};
+use crate::clients::{parse_role, parse_scope};
 use crate::config::nearest;
 
 /// Somebody who is to be stored, before their password is hashed.
@@ -41,6 +42,8 @@ pub struct UserDraft {
     pub roles: Vec<String>,
     /// Where they belong.
     pub groups: Vec<String>,
+    /// What else they may do.
+    pub rights: Rights,
     /// Their password, if they have one.
     pub password: Option<GivenPassword>,
     /// Whether they may not sign in.
@@ -59,6 +62,7 @@ impl UserDraft {
             claims: Map::new(),
             roles: Vec::new(),
             groups: Vec::new(),
+            rights: Rights::default(),
             password: None,
             disabled: false,
         }
@@ -177,12 +181,13 @@ impl Reading {
         let email_verified = self.flag("email_verified");
         let roles = self.names("roles");
         let groups = self.names("groups");
+        let rights = Rights { scopes: self.listed("scopes", parse_scope), client_roles: self.client_roles() };
         let disabled = self.flag("disabled");
         let password = self.password();
         self.take("updated_at");
         let claims = self.claims();
         let username = self.username.clone()?;
-        Some(UserDraft { id, username, email, email_verified, claims, roles, groups, password, disabled })
+        Some(UserDraft { id, username, email, email_verified, claims, roles, groups, rights, password, disabled })
     }
 
     /// `claims` is where the configuration has them.
@@ -263,14 +268,29 @@ impl Reading {
         }
     }
 
+    fn client_roles(&mut self) -> ClientRoles {
+        match self.take("client_roles") {
+            None => ClientRoles::new(),
+            Some(Value::Object(roles)) => self.checked("client_roles", parse_client_roles(&roles)).unwrap_or_default(),
+            Some(other) => {
+                self.problem("client_roles", format!("expected an object, found {}", kind(&other)));
+                ClientRoles::new()
+            }
+        }
+    }
+
     fn names(&mut self, member: &str) -> Vec<String> {
+        self.listed(member, parse_role)
+    }
+
+    fn listed<E: fmt::Display>(&mut self, member: &str, parse: impl Fn(&str) -> Result<String, E>) -> Vec<String> {
         let mut names = Vec::new();
         match self.take(member) {
             None => {}
             Some(Value::Array(items)) => {
                 for item in items {
                     let name = item.as_str().ok_or(format!("expected strings, found {}", kind(&item)));
-                    let name = name.and_then(|name| parse_role(name).map_err(|error| error.to_string()));
+                    let name = name.and_then(|name| parse(name).map_err(|error| error.to_string()));
                     if let Some(name) = self.checked(member, name)
                         && !names.contains(&name)
                     {
@@ -351,12 +371,14 @@ impl<'de> Deserialize<'de> for Entry {
 }
 
 /// Names with a meaning here that a slip would turn into a claim.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 11] = [
     "username",
     "email",
     "email_verified",
     "roles",
     "groups",
+    "scopes",
+    "client_roles",
     "disabled",
     "address",
     "phone_number_verified",

@@ -2,8 +2,10 @@
 
 mod hashes;
 mod import;
+mod pace;
 mod passwords;
 mod profile;
+mod rights;
 
 use std::fmt;
 
@@ -12,12 +14,16 @@ use keywheel_jose::Timestamp;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+pub(crate) use self::hashes::CURRENT_PREFIX;
 pub use self::hashes::{InvalidHash, parse_password_hash};
 pub use self::import::{GivenPassword, UserDraft, UserProblem, parse_users};
+pub use self::pace::ForeignHashes;
 pub use self::passwords::{
-    MAX_CHARACTERS, MIN_CHARACTERS, PasswordError, Passwords, Verdict, WeakPassword, judge_new_password,
+    Checked, MAX_CHARACTERS, MIN_CHARACTERS, PasswordError, Passwords, Verdict, WeakPassword, judge_new_password,
 };
 pub(crate) use self::profile::{RESERVED_CLAIMS, TEXT_CLAIMS, check_address, check_claim, parse_email, parse_username};
+pub(crate) use self::rights::parse_client_roles;
+pub use self::rights::{ClientRoles, Rights};
 
 /// Somebody who may sign in.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +42,8 @@ pub struct User {
     pub roles: Vec<String>,
     /// Where they belong.
     pub groups: Vec<String>,
+    /// What else they may do.
+    pub rights: Rights,
     /// `None` for somebody without a password.
     pub password_hash: Option<PasswordHash>,
     /// Whether they may not sign in.
@@ -67,10 +75,20 @@ pub struct NewUser {
     pub roles: Vec<String>,
     /// Where they belong.
     pub groups: Vec<String>,
+    /// What else they may do.
+    pub rights: Rights,
     /// `None` for somebody without a password.
     pub password_hash: Option<PasswordHash>,
     /// Whether they may not sign in.
     pub disabled: bool,
+}
+
+impl User {
+    /// Their roles at a client: those that count everywhere, and those that count there alone.
+    pub fn roles_at(&self, client_id: &str) -> impl Iterator<Item = &String> {
+        let own = self.rights.client_roles.get(client_id).into_iter().flatten();
+        self.roles.iter().chain(own.filter(|role| !self.roles.contains(role)))
+    }
 }
 
 /// The hash of a password, with its algorithm and parameters, as a PHC string.

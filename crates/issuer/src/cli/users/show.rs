@@ -16,6 +16,8 @@ pub(super) fn document(user: &User) -> Value {
         "email_verified": user.email_verified,
         "roles": user.roles,
         "groups": user.groups,
+        "scopes": user.rights.scopes,
+        "client_roles": user.rights.client_roles,
         "disabled": user.disabled,
         "declared": user.declared,
         "has_password": user.password_hash.is_some(),
@@ -42,10 +44,14 @@ pub(super) fn describe(user: &User) -> String {
         ("state", state(user)),
         ("roles", user.roles.join(" ")),
         ("groups", user.groups.join(" ")),
+        ("scopes", user.rights.scopes.join(" ")),
         ("added", time(Some(user.created_at))),
         ("changed", time(Some(user.updated_at))),
         ("password set", time(user.password_changed_at)),
     ];
+    let at_clients: Vec<(String, String)> =
+        user.rights.client_roles.iter().map(|(id, roles)| (format!("roles at {id}"), roles.join(" "))).collect();
+    lines.extend(at_clients.iter().map(|(name, roles)| (name.as_str(), roles.clone())));
     for (name, value) in &user.claims {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         lines.push((name, value));

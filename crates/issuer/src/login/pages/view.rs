@@ -68,9 +68,11 @@ pub(super) fn person(user: &User) -> Value {
     }
 }
 
-/// A scope: what is said of it is the message `scope-…`, if there is one.
+/// A scope: what is said of it is the message `scope-…`, if there is one, or what the operator says of it.
 pub(super) fn scope(visit: &Visit, name: &str) -> Value {
-    context! { name, known => visit.app.login.messages.has(&format!("scope-{name}")) }
+    let config = &visit.app.config;
+    let description = config.scopes.description(name, visit.language().tag, &config.pages.language);
+    context! { name, description, known => visit.app.login.messages.has(&format!("scope-{name}")) }
 }
 
 /// An instant, for machines and for people: how long ago it was, or the date.

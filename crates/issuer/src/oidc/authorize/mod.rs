@@ -154,6 +154,11 @@ async fn go_on(
         auth_time: session.auth_time,
         acr: session.acr.as_deref().unwrap_or_default(),
     });
+    let mut request = request.clone();
+    let may_have_some = match &session {
+        Some(session) => narrow(app, &mut request, &session.user_id).await?,
+        None => true,
+    };
     let note = Note::read(form, &app.kek);
     let progress = note.progress(session.as_ref().map(|session| session.sid.as_str()));
 
@@ -162,13 +167,30 @@ async fn go_on(
         let parameters = form_urlencoded::Serializer::new(String::new()).append_pair("continue", &address).finish();
         see_other(&format!("{}{path}?{parameters}", app.config.issuer.path()))
     };
-    Ok(match (decide(request, signed_in, hinted.as_deref(), &agreed, progress, now), session) {
+    Ok(match (decide(&request, signed_in, hinted.as_deref(), &agreed, progress, now), session) {
+        // Not before: the person may be about to become another.
+        (Decision::Consent | Decision::Issue, Some(_)) if !may_have_some => {
+            request.return_to.error(AuthorizeError::NotPermitted, issuer)
+        }
         (Decision::Refuse(refusal), _) => request.return_to.error(refusal, issuer),
         (Decision::SelectAccount, _) => page("/select-account", &note),
         (Decision::Consent, _) => page("/consent", &note),
-        (Decision::Issue, Some(session)) => issue(app, request, &session).await?,
+        (Decision::Issue, Some(session)) => issue(app, &request, &session).await?,
         (Decision::Login | Decision::Issue, _) => page("/login", &note.asked_to_sign_in(now)),
     })
+}
+
+/// Leaves of a request what this person may have; `false` when that is nothing.
+async fn narrow(app: &App, request: &mut AuthorizationRequest, user_id: &str) -> Result<bool, StoreError> {
+    let scopes = &app.config.scopes;
+    if !scopes.restrict(&request.scopes) {
+        return Ok(true);
+    }
+    let Some(user) = app.store.user_by_id(user_id).await? else { return Ok(true) };
+    let permitted = scopes.permitted(&user, &request.client.id, &request.scopes);
+    let may_have_some = permitted.is_some();
+    request.scopes = permitted.unwrap_or_default();
+    Ok(may_have_some)
 }
 
 /// Answers with a code.

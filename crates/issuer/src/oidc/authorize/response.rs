@@ -40,6 +40,8 @@ pub(crate) enum AuthorizeError {
     InvalidTarget(&'static str),
     #[error("the person refused")]
     AccessDenied,
+    #[error("the person may not have any of the requested scopes")]
+    NotPermitted,
     #[error("the person has to sign in")]
     LoginRequired,
     #[error("the person has to agree")]
@@ -79,7 +81,7 @@ impl AuthorizeError {
             Self::UnsupportedResponseType => "unsupported_response_type",
             Self::InvalidScope(_) => "invalid_scope",
             Self::InvalidTarget(_) => "invalid_target",
-            Self::AccessDenied => "access_denied",
+            Self::AccessDenied | Self::NotPermitted => "access_denied",
             Self::LoginRequired => "login_required",
             Self::ConsentRequired => "consent_required",
             Self::AccountSelectionRequired => "account_selection_required",

@@ -4,13 +4,15 @@
 //! 2. The token is used up and its successor stored, in one transition. Of many attempts at once one gets it.
 //! 3. A client that did not get the answer may ask again for a few seconds, and gets the same successor. After that a
 //!    second use means that two hold the token, and ends everything that came of the sign-in.
+//! 4. Without `offline_access` the tokens are of a session and end with it; to use one is to use the session.
 
 use tracing::warn;
 
-use super::OnBehalf;
+use super::{OnBehalf, permitted};
 use crate::app::App;
 use crate::clients::{Client, GrantType, parse_scope};
 use crate::http::request::Form;
+use crate::login::session;
 use crate::oidc::OAuthError;
 use crate::oidc::opaque::{Opaque, sha256};
 use crate::storage::{Grant, Origin, RefreshPolicy, Rotation, Successor};
@@ -19,8 +21,9 @@ use crate::storage::{Grant, Origin, RefreshPolicy, Rotation, Successor};
 ///
 /// # Errors
 /// - [`OAuthError::InvalidRequest`]: no refresh token
-/// - [`OAuthError::InvalidScope`], [`OAuthError::InvalidTarget`]: more than was granted; the token is not used up
-/// - [`OAuthError::InvalidGrant`]: unknown, expired, revoked, reused, or another client's
+/// - [`OAuthError::InvalidScope`], [`OAuthError::InvalidTarget`]: more than was granted, or nothing that the person may
+///   have still; the token is not used up
+/// - [`OAuthError::InvalidGrant`]: unknown, expired, revoked, reused, or another client's; or its session is over
 /// - [`OAuthError::Storage`]
 pub(in crate::oidc) async fn rotate(
     app: &App,
@@ -34,11 +37,17 @@ pub(in crate::oidc) async fn rotate(
     }
     let hash = sha256(presented);
     let asks_for_less = form.get("scope").is_some() || form.all("resource").next().is_some();
-    if asks_for_less && let Some(token) = app.store.find_refresh_token(&hash).await.map_err(OAuthError::Storage)? {
+    let may_be_less = asks_for_less || app.config.scopes.restrict_any();
+    if may_be_less && let Some(token) = app.store.find_refresh_token(&hash).await.map_err(OAuthError::Storage)? {
         if token.grant.allowed.client_id != client.id {
             return Err(OAuthError::InvalidGrant(NOT_GOOD));
         }
-        narrow(&token.grant, client, form)?;
+        let (scopes, _) = narrow(&token.grant, client, form)?;
+        if app.config.scopes.restrict(&scopes) {
+            let user = app.store.user_by_id(&token.grant.allowed.user_id).await.map_err(OAuthError::Storage)?;
+            let user = user.ok_or(OAuthError::InvalidGrant(NOT_GOOD))?;
+            permitted(&app.config.scopes, &user, &client.id, &scopes)?;
+        }
     }
 
     let tokens = &app.config.tokens;
@@ -64,6 +73,13 @@ pub(in crate::oidc) async fn rotate(
         Rotation::Revoked | Rotation::Expired | Rotation::Unknown => return Err(OAuthError::InvalidGrant(NOT_GOOD)),
     };
     let (scopes, audiences) = narrow(&grant, client, form)?;
+    // Step 4.
+    if let (false, Some(sid)) = (grant.allowed.offline, &grant.allowed.sid)
+        && session::used_by_app(app, sid, origin.at).await.map_err(OAuthError::Storage)?.is_none()
+    {
+        app.store.revoke_grant(&grant.allowed.id, origin).await.map_err(OAuthError::Storage)?;
+        return Err(OAuthError::InvalidGrant(NOT_GOOD));
+    }
     Ok(OnBehalf { scopes, audiences, refresh_token: Some(refresh_token), nonce: None, grant: *grant })
 }
 

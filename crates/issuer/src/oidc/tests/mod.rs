@@ -7,6 +7,8 @@ mod introspection;
 mod logout;
 mod refresh;
 mod revocation;
+mod scopes;
+mod session_ends;
 mod userinfo;
 
 use std::sync::Arc;
@@ -22,10 +24,11 @@ use crate::clients::{
     Authentication, Client, GrantType, GrantTypes, Origin as PageOrigin, PostLogoutRedirectUri, RedirectUri,
     hash_secret,
 };
+use crate::config::Config;
 use crate::edges::Author;
 use crate::storage::{By, NewCode, NewGrant, NewSession, SessionStart};
 use crate::testing::{Home, SECRET, send};
-use crate::users::NewUser;
+use crate::users::{NewUser, Rights};
 
 const ISSUER: &str = "http://localhost:8080";
 const API: &str = "https://api.example.com";
@@ -79,11 +82,16 @@ impl World {
 
     /// With clients that `change` has changed.
     async fn with(change: impl FnOnce(&mut Vec<Client>)) -> Self {
+        Self::configured(|config| change(&mut config.clients)).await
+    }
+
+    /// With a configuration that `change` has changed.
+    async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let home = Home::new();
         let exchanged = [("[[client]]", "session_ttl = \"1h\"\n[outgoing]\nallow_private = true\n[[client]]")];
         let mut config = home.config_with(r#"algorithms = ["ES256"]"#, &exchanged);
         config.clients.extend(clients());
-        change(&mut config.clients);
+        change(&mut config);
         let app = App::open(config, home.edges()).await.expect("an issuer");
         let alice = NewUser {
             id: ALICE.to_owned(),
@@ -93,6 +101,7 @@ impl World {
             claims: json!({ "name": "Alice Example", "locale": "de" }).as_object().expect("an object").clone(),
             roles: vec!["admin".to_owned(), "customer".to_owned()],
             groups: Vec::new(),
+            rights: Rights::default(),
             password_hash: None,
             disabled: false,
         };
@@ -112,7 +121,7 @@ impl World {
             acr: Some("1".to_owned()),
             persistent: false,
             expires_at: now + std::time::Duration::from_secs(3600),
-            idle_expires_at: now + std::time::Duration::from_secs(3600),
+            idle_expires_at: now + self.app.config.tokens.session_idle_ttl,
             user_agent: String::new(),
             address: String::new(),
         };

@@ -8,7 +8,7 @@ use super::at;
 use crate::storage::{
     LogoutTarget, NewCode, NewGrant, NewRefreshToken, NewSession, Origin, RefreshPolicy, Store, UserInsert,
 };
-use crate::users::{NewUser, PasswordHash};
+use crate::users::{NewUser, PasswordHash, Rights};
 
 pub(super) fn user(name: &str) -> NewUser {
     NewUser {
@@ -19,6 +19,7 @@ pub(super) fn user(name: &str) -> NewUser {
         claims: json!({ "name": "Ünïcode 'quoted'" }).as_object().expect("an object").clone(),
         roles: vec!["admin".to_owned()],
         groups: vec!["staff".to_owned(), "a,b".to_owned()],
+        rights: Rights::default(),
         password_hash: Some(PasswordHash::new(format!("$argon2id$of-{name}"))),
         disabled: false,
     }

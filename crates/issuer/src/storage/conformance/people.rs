@@ -9,7 +9,7 @@ use super::{Place, at, by, by_at};
 use crate::storage::{
     Attempt, AuditVerdict, Consent, SessionStart, Store, ThrottlePolicy, UserChange, UserInsert, UserUpdate,
 };
-use crate::users::{NewUser, PasswordHash, User};
+use crate::users::{CURRENT_PREFIX, NewUser, PasswordHash, Rights, User};
 
 async fn by_login(store: &Store, login: &str) -> Option<String> {
     store.user_by_login(login).await.expect("answered").map(|user| user.id)
@@ -42,6 +42,7 @@ async fn a_user_is_read_as_they_were_stored(place: Place) {
         claims: new.claims,
         roles: new.roles,
         groups: new.groups,
+        rights: new.rights,
         password_hash: new.password_hash,
         disabled: false,
         declared: false,
@@ -307,6 +308,75 @@ async fn declared_users_are_what_the_configuration_says(place: Place) {
     assert_eq!(last, 8);
 }
 
+async fn rights_are_read_as_they_were_stored_and_changed(place: Place) {
+    let store = place.open().await;
+    let scopes = vec!["invoices:write".to_owned()];
+    let roles = vec!["manager".to_owned(), "clerk".to_owned()];
+    let rights = Rights { scopes, client_roles: [("shop".to_owned(), roles)].into() };
+    let alice = NewUser { rights: rights.clone(), ..user("alice") };
+    insert(&store, &[alice.clone(), user("bob")]).await;
+    let update = async |change| store.update_user(&alice.id, &change, &by_at(9)).await.expect("answered");
+
+    assert_eq!(by_id(&store, &alice.id).await.rights, rights);
+    let listed = store.list_users(None, 9).await.expect("users").into_iter().map(|user| user.rights);
+    assert_eq!(listed.collect::<Vec<_>>(), [rights.clone(), Rights::default()]);
+    update(UserChange { email_verified: Some(false), ..UserChange::default() }).await;
+    assert_eq!(by_id(&store, &alice.id).await.rights, rights, "not named");
+    let fewer = Rights { scopes: Vec::new(), ..rights };
+    update(UserChange { rights: Some(fewer.clone()), ..UserChange::default() }).await;
+    assert_eq!(by_id(&store, &alice.id).await.rights, fewer);
+    let told = store.load_audit(1).await.expect("the log").remove(0);
+    assert!(told.details.contains(r#""changed":["scopes"]"#), "{}", told.details);
+
+    let declared = |rights: &Rights| NewUser { rights: rights.clone(), ..user("bob") };
+    for rights in [fewer, Rights::default()] {
+        store.declare_users(&[declared(&rights)], &[], &by()).await.expect("answered");
+        assert_eq!(by_id(&store, "id-of-bob").await.rights, rights);
+    }
+}
+
+async fn a_declared_hash_does_not_replace_what_was_made_of_it(place: Place) {
+    let store = place.open().await;
+    let hash = |text: &str| PasswordHash::new(text.to_owned());
+    let declare = async |text: &str, seconds| {
+        let alice = NewUser { password_hash: Some(hash(text)), ..user("alice") };
+        store.declare_users(&[alice], &[], &by_at(seconds)).await.expect("answered");
+        let alice = by_id(&store, "id-of-alice").await;
+        (alice.password_hash.expect("a hash").expose().to_owned(), alice.password_changed_at)
+    };
+
+    assert_eq!(declare("$2b$one", 1).await, ("$2b$one".to_owned(), Some(at(1))));
+    assert!(store.rehash_password("id-of-alice", &hash("$2b$one"), &hash("$argon2id$one")).await.expect("answered"));
+    assert_eq!(declare("$2b$one", 2).await, ("$argon2id$one".to_owned(), Some(at(1))));
+    assert_eq!(acts(&store).await, ["user.declared"], "nothing has changed");
+    assert_eq!(declare("$2b$two", 3).await, ("$2b$two".to_owned(), Some(at(3))), "another one does");
+    assert_eq!(declare("$2b$one", 4).await, ("$2b$one".to_owned(), Some(at(4))), "and so does the one of before");
+}
+
+async fn hashes_from_elsewhere_are_found_page_by_page(place: Place) {
+    let store = place.open().await;
+    let with = |name: &str, hash: Option<&str>| NewUser {
+        password_hash: hash.map(|hash| PasswordHash::new(hash.to_owned())),
+        ..user(name)
+    };
+    let own = format!("{CURRENT_PREFIX}c2FsdA$ZGlnZXN0");
+    let users = [
+        with("alice", Some("$2b$12$alice")),
+        with("bob", None),
+        with("carol", Some(&own)),
+        with("dave", Some("$argon2id$v=19$m=65536,t=3,p=4$dave")),
+    ];
+    insert(&store, &users).await;
+    let page = async |after, limit| {
+        let page = store.foreign_hashes(after, limit).await.expect("answered");
+        page.into_iter().map(|(id, hash)| format!("{id} {}", hash.expose())).collect::<Vec<_>>()
+    };
+
+    assert_eq!(page(None, 1).await, ["id-of-alice $2b$12$alice"]);
+    assert_eq!(page(Some("id-of-alice"), 9).await, ["id-of-dave $argon2id$v=19$m=65536,t=3,p=4$dave"]);
+    assert_eq!(page(Some("id-of-dave"), 9).await, [""; 0]);
+}
+
 async fn a_declared_user_takes_no_name_of_somebody_else(place: Place) {
     let store = place.open().await;
     stored_user(&store, "alice").await;
@@ -450,6 +520,9 @@ on_both!(
     of_two_that_hash_a_password_anew_one_does,
     a_user_is_disabled_enabled_and_removed,
     declared_users_are_what_the_configuration_says,
+    rights_are_read_as_they_were_stored_and_changed,
+    a_declared_hash_does_not_replace_what_was_made_of_it,
+    hashes_from_elsewhere_are_found_page_by_page,
     a_declared_user_takes_no_name_of_somebody_else,
     replicas_that_start_together_declare_each_user_once,
     consents_add_up_until_they_are_withdrawn,
