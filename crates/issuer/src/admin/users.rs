@@ -11,8 +11,8 @@ use crate::edges::{Entropy, NoEntropy};
 use crate::oidc::opaque::new_id;
 use crate::storage::{By, EndedSession, LogoutTarget, Origin, Store, StoreError, UserChange, UserInsert, UserUpdate};
 use crate::users::{
-    GivenPassword, NewUser, PasswordError, PasswordHash, Passwords, User, UserDraft, UserProblem, Verdict,
-    judge_new_password, login_key,
+    ForeignHashes, GivenPassword, NewUser, PasswordError, PasswordHash, Passwords, User, UserDraft, UserProblem,
+    Verdict, judge_new_password, login_key,
 };
 
 /// Why an act was not done. Nothing has changed then.
@@ -96,11 +96,23 @@ pub async fn add_users(
     let mut given = Vec::with_capacity(drafts.len());
     let mut users = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        let UserDraft { id, username, email, email_verified, claims, roles, groups, password, disabled } = draft;
+        let UserDraft { id, username, email, email_verified, claims, roles, groups, rights, password, disabled } =
+            draft;
         let id = id.map_or_else(|| new_id(entropy), Ok)?;
         given.push(password);
         let password_hash = None;
-        users.push(NewUser { id, username, email, email_verified, claims, roles, groups, password_hash, disabled });
+        users.push(NewUser {
+            id,
+            username,
+            email,
+            email_verified,
+            claims,
+            roles,
+            groups,
+            rights,
+            password_hash,
+            disabled,
+        });
     }
     for (index, hash) in hash_all(passwords, given).await? {
         users[index].password_hash = Some(hash);
@@ -193,11 +205,7 @@ pub async fn remove_user(store: &Store, config: &Config, user: &User, by: &By) -
 pub async fn sign_out(store: &Store, config: &Config, user: &User, by: &By) -> Result<Vec<EndedSession>, UserError> {
     let origin = Origin { at: by.at(), address: None };
     let targets = logout_targets(store, config).await?;
-    let ended = store.end_sessions_of_user(&user.id, &targets, &origin).await?;
-    for grant in store.grants_of_user(&user.id, by.at()).await? {
-        store.revoke_grants_of(&user.id, &grant.allowed.client_id, &origin).await?;
-    }
-    Ok(ended)
+    Ok(store.end_all_access_of_user(&user.id, &targets, &origin).await?)
 }
 
 /// Ends one session of a user; `false` when they have no such session.
@@ -227,7 +235,7 @@ pub async fn declare_users(
 ) -> Result<(), UserError> {
     let mut users = Vec::with_capacity(config.users.len());
     for declared in &config.users {
-        let DeclaredUser { username, email, email_verified, claims, roles, groups, password, disabled } =
+        let DeclaredUser { username, email, email_verified, claims, roles, groups, rights, password, disabled } =
             declared.clone();
         let known = store.user_by_login(&username).await?.and_then(|user| user.password_hash);
         let password_hash = match password {
@@ -247,13 +255,42 @@ pub async fn declare_users(
             }
         };
         let id = new_id(entropy)?;
-        users.push(NewUser { id, username, email, email_verified, claims, roles, groups, password_hash, disabled });
+        users.push(NewUser {
+            id,
+            username,
+            email,
+            email_verified,
+            claims,
+            roles,
+            groups,
+            rights,
+            password_hash,
+            disabled,
+        });
     }
     let targets = logout_targets(store, config).await?;
     match store.declare_users(&users, &targets, by).await? {
         UserInsert::Inserted => Ok(()),
         UserInsert::UsernameTaken(name) | UserInsert::EmailTaken(name) => Err(UserError::DeclaredTwice(name)),
     }
+}
+
+/// Has `passwords` know of the hashes that were imported and not made anew yet, so that it takes as long with anybody else.
+///
+/// # Errors
+/// [`UserError::Store`], [`UserError::Password`]
+pub async fn keep_pace(store: &Store, passwords: &Passwords) -> Result<(), UserError> {
+    let mut foreign = ForeignHashes::default();
+    let mut after = None;
+    loop {
+        let page = store.foreign_hashes(after.as_deref(), PAGE).await?;
+        page.iter().for_each(|(_, hash)| foreign.add(hash));
+        if page.len() < PAGE as usize {
+            break;
+        }
+        after = page.into_iter().next_back().map(|(id, _)| id);
+    }
+    Ok(passwords.measure(foreign).await?)
 }
 
 /// A password to be told to somebody: 100 random bits, in letters that are not mistaken for each other.
@@ -483,7 +520,7 @@ mod tests {
     async fn many_passwords_are_hashed_without_too_many_waiting() {
         let home = Home::new();
         let app = home.open().await;
-        let passwords = Arc::new(Passwords::new(1, home.edges().entropy));
+        let passwords = Arc::new(Passwords::new(1, &home.edges()));
         let file: Vec<Value> = (0..40)
             .map(|index| json!({ "username": format!("user{index}"), "password": format!("{index}") }))
             .collect();

@@ -42,7 +42,7 @@ use crate::clients::{ApplicationType, Client};
 use crate::http::reply;
 use crate::http::request::{Peer, read_body};
 use crate::login::session::{self as browser, Remember, SignedIn, StartError, logout_targets};
-use crate::login::sign_in::{self, SignIn};
+use crate::login::sign_in::{self, Attempted, SignIn};
 use crate::oidc::first_party::{self, Tokens};
 use crate::storage::Origin;
 
@@ -126,7 +126,11 @@ async fn begin(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
     }
 
     let address = peer(parts);
-    let user = match sign_in::check(app, username, &request.password, address).await? {
+    let in_browser = request.response == Where::Cookie;
+    // What is no browser has no session to go on with, and was not signed in before, whatever cookies it sends.
+    let headers = if in_browser { &parts.headers } else { &without_cookies(&parts.headers) };
+    let attempt = Attempted { name: username, password: &request.password, address, headers };
+    let user = match sign_in::check(app, &attempt).await? {
         SignIn::Accepted(user) => user,
         SignIn::Refused => return Err(Problem::Refused),
         SignIn::Throttled { wait } => return Err(Problem::Throttled { wait_s: wait.as_secs().max(1) }),
@@ -135,14 +139,11 @@ async fn begin(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
     let scopes = first_party::scopes(app, client, &user)?;
     let origin_address = address.map(|address| address.to_string());
     let origin = Origin { at: app.clock.now(), address: origin_address.as_deref() };
-    let in_browser = request.response == Where::Cookie;
     if in_browser {
         forget_former(app, &parts.headers, &origin).await?;
     }
     let remember = if request.remember { Remember::Yes } else { Remember::No };
     let signed_in = SignedIn { user: &user, remember, address };
-    // What is no browser has no session to go on with, whatever cookies it sends.
-    let headers = if in_browser { &parts.headers } else { &without_cookies(&parts.headers) };
     let started = browser::start(app, headers, &signed_in).await.map_err(|failure| match failure {
         StartError::Store(failure) => Problem::Store(failure),
         StartError::NoEntropy(failure) => {
@@ -156,7 +157,9 @@ async fn begin(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
     let tokens = first_party::begin(app, client, scopes, session, &user, &origin).await?.ok_or(Problem::Refused)?;
     let mut response = answer(app, &tokens, request.response);
     if in_browser {
-        response.headers_mut().append(SET_COOKIE, started.cookie);
+        for cookie in started.cookies {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
     }
     Ok(response)
 }
@@ -293,12 +296,7 @@ async fn forget_former(app: &App, headers: &HeaderMap, origin: &Origin<'_>) -> R
 }
 
 /// Lets the client's pages read it.
-fn finish(
-    app: &App,
-    client: Option<&Client>,
-    headers: &HeaderMap,
-    response: Result<Response, Problem>,
-) -> Response {
+fn finish(app: &App, client: Option<&Client>, headers: &HeaderMap, response: Result<Response, Problem>) -> Response {
     let response = response.unwrap_or_else(|problem| {
         if let Problem::Store(source) = &problem {
             warn!(error = crate::chain(source), "the session API can't answer");

@@ -15,16 +15,18 @@ use crate::admin::ops::{add_clients, new_secret, secret_hash};
 use crate::admin::users::{add_users, new_password};
 use crate::app::{App, Listeners};
 use crate::clients::{Authentication, Client};
-use crate::config::{Config, Loaded, Origin, environment};
+use crate::config::{Config, Loaded, Origin, environment, log_filter};
 use crate::edges::{Author, Edges};
 use crate::notify::Supervisor;
 use crate::shutdown::{Shutdown, shutdown};
 use crate::storage::{By, Store, WhenMissing};
+use crate::telemetry::logs;
 use crate::users::{GivenPassword, Passwords, UserDraft};
 
 /// Serves until SIGTERM or SIGINT, then lets the requests under way finish.
 pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
     let Loaded { config, origin, .. } = load(path)?;
+    logs::init(&config.log, log_filter().as_deref());
     raise_descriptor_limit(config.server.max_connections);
     let listeners = Listeners::bind(&config).await?;
     let edges = Edges { author: Author::rotator(), ..Edges::system() };
@@ -78,7 +80,7 @@ async fn first_start(config: &Config, edges: &Edges) -> Result<Option<First>, Fa
         password: Some(GivenPassword::Plain(password.clone())),
         ..UserDraft::new(ADMIN)
     };
-    let passwords = Arc::new(Passwords::new(1, Arc::clone(&edges.entropy)));
+    let passwords = Arc::new(Passwords::new(1, edges));
     add_users(&store, &passwords, vec![admin], edges.entropy.as_ref(), &by).await?;
     store.close().await;
     Ok(Some(First { secret_file, password }))

@@ -11,6 +11,7 @@
 pub(crate) mod continuation;
 pub(crate) mod csrf;
 mod device;
+mod known_device;
 mod messages;
 pub(crate) mod pages;
 mod render;

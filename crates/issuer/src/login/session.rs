@@ -14,6 +14,9 @@ use std::time::Duration;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
+use keywheel_jose::Timestamp;
+
+use super::known_device;
 use crate::app::App;
 use crate::config::IssuerUrl;
 use crate::edges::NoEntropy;
@@ -39,8 +42,8 @@ pub(crate) struct SignedIn<'a> {
 
 /// A session that has begun.
 pub(crate) struct Started {
-    /// The cookie to set.
-    pub(crate) cookie: HeaderValue,
+    /// The cookies to set.
+    pub(crate) cookies: [HeaderValue; 2],
     /// What apps know it by.
     pub(crate) sid: String,
 }
@@ -60,10 +63,28 @@ pub(crate) async fn current(app: &App, headers: &HeaderMap) -> Result<Option<Ses
     let Some(value) = cookie(headers, name(&app.config.issuer, SESSION)) else { return Ok(None) };
     let (hash, now) = (sha256(value), app.clock.now());
     let Some(session) = app.store.session(&hash, now).await? else { return Ok(None) };
-    if now.duration_since(session.last_seen_at) >= TOUCH_EVERY {
-        app.store.touch_session(&hash, now, now + app.config.tokens.session_idle_ttl).await?;
-    }
+    note_use(app, &session, now).await?;
     Ok(Some(session))
+}
+
+/// The live session that apps know by this `sid`, which one of them goes on with: that is use of it too.
+///
+/// # Errors
+/// [`StoreError`] when the database does not answer.
+pub(crate) async fn used_by_app(app: &App, sid: &str, now: Timestamp) -> Result<Option<Session>, StoreError> {
+    let Some(session) = app.store.session_by_sid(sid, now).await? else { return Ok(None) };
+    note_use(app, &session, now).await?;
+    Ok(Some(session))
+}
+
+/// Puts off when a session ends for want of use; a minute of use is noted once.
+async fn note_use(app: &App, session: &Session, now: Timestamp) -> Result<(), StoreError> {
+    let tokens = &app.config.tokens;
+    let idle = if session.persistent { tokens.remember_ttl } else { tokens.session_idle_ttl };
+    if now.duration_since(session.last_seen_at) >= TOUCH_EVERY.min(idle / 4) {
+        app.store.touch_session(&session.sid, now, now + idle).await?;
+    }
+    Ok(())
 }
 
 /// Signs somebody in at this browser. `None` when they may not sign in any more.
@@ -97,6 +118,7 @@ pub(crate) async fn start(
         user_agent: user_agent(headers),
         address: signed_in.address.map(|address| address.to_string()).unwrap_or_default(),
     };
+    let known_device = known_device::remember(app, headers, signed_in.user)?;
     let name = name(&app.config.issuer, SESSION);
     let replaced = cookie(headers, name).map(sha256);
     let started = app.store.create_session(&session, replaced.as_ref(), &logout_targets(app)).await?;
@@ -106,7 +128,8 @@ pub(crate) async fn start(
             if ended.is_some() {
                 app.logouts.wake();
             }
-            Some(Started { cookie: set_cookie(&app.config.issuer, name, value.expose(), max_age), sid })
+            let cookie = set_cookie(&app.config.issuer, name, value.expose(), max_age);
+            Some(Started { cookies: [cookie, known_device], sid })
         }
         SessionStart::Refused => None,
     })
@@ -141,19 +164,20 @@ pub(super) struct Name {
 
 pub(super) const SESSION: Name = Name { https: "__Host-session", http: "keywheel-session" };
 pub(super) const FORM: Name = Name { https: "__Host-form", http: "keywheel-form" };
+pub(super) const KNOWN_DEVICE: Name = Name { https: "__Host-device", http: "keywheel-device" };
 pub(super) const LANGUAGE: Name = Name { https: "__Host-language", http: "keywheel-language" };
 
 pub(super) fn name(issuer: &IssuerUrl, name: Name) -> &'static str {
     if is_secure(issuer) { name.https } else { name.http }
 }
 
-/// The value of a cookie, if it is one that we set: base64url characters only.
+/// The value of a cookie, if it is one that we set: base64url characters only, and no more than the longest of ours has.
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let value = pairs.find_map(|(known, value)| (known == name).then_some(value))?;
     let ours = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    (ours && (1..=MAX_COOKIE_BYTES).contains(&value.len())).then_some(value)
+    (ours && (1..=known_device::MAX_CHARACTERS).contains(&value.len())).then_some(value)
 }
 
 /// `value` is of base64url characters. Without `max_age` the browser forgets it with its last window.
@@ -173,9 +197,6 @@ fn user_agent(headers: &HeaderMap) -> String {
 
 /// Each note is a write.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
-
-/// Ours have 43; anything much longer is not worth hashing.
-const MAX_COOKIE_BYTES: usize = 64;
 
 /// Enough to tell browsers apart.
 const MAX_USER_AGENT: usize = 256;

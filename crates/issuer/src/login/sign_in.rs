@@ -1,22 +1,36 @@
 //! Whether a name and a password are somebody's.
 //!
 //! 1. An address that failed too often waits; so does an account (`limits`). Attempts are counted before anything is
-//!    compared, and by what was typed, so that accounts which don't exist behave like others.
-//! 2. The password is hashed in any case, so that time tells nothing about who exists.
+//!    compared, and by what was typed, so that accounts which don't exist behave like others. A browser that somebody has
+//!    signed in with before is counted apart, so that no stranger has them wait there (`known_device`).
+//! 2. The password is hashed in any case, and refusals are held back until they are of one age (`users/pace.rs`), so that
+//!    time tells nothing about who exists.
 //! 3. A wrong password, an unknown name and a disabled user are one answer.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use http::HeaderMap;
 use keywheel_jose::Timestamp;
 use serde_json::json;
 use tracing::{error, warn};
 
+use super::known_device;
 use crate::app::App;
 use crate::config::LimitSettings;
 use crate::oidc::opaque::sha256;
 use crate::storage::{Attempt, EventKind, NewEvent, Origin, StoreError, ThrottlePolicy};
-use crate::users::{PasswordError, User, Verdict, login_key};
+use crate::users::{Checked, PasswordError, User, Verdict, login_key};
+
+/// What somebody typed, and where.
+pub(crate) struct Attempted<'a> {
+    /// A user name or an e-mail address.
+    pub(crate) name: &'a str,
+    pub(crate) password: &'a str,
+    pub(crate) address: Option<IpAddr>,
+    /// Those of the request, for what the browser keeps.
+    pub(crate) headers: &'a HeaderMap,
+}
 
 /// What becomes of an attempt.
 #[derive(Debug)]
@@ -38,12 +52,8 @@ pub(crate) enum SignIn {
 ///
 /// # Errors
 /// [`StoreError`] when the database does not answer.
-pub(crate) async fn check(
-    app: &App,
-    name: &str,
-    password: &str,
-    address: Option<IpAddr>,
-) -> Result<SignIn, StoreError> {
+pub(crate) async fn check(app: &App, attempt: &Attempted<'_>) -> Result<SignIn, StoreError> {
+    let &Attempted { name, password, address, headers } = attempt;
     let (now, elapsed) = (app.clock.now(), app.clock.elapsed());
     let origin_address = address.map(|address| address.to_canonical().to_string());
     let origin = Origin { at: now, address: origin_address.as_deref() };
@@ -51,15 +61,24 @@ pub(crate) async fn check(
         tell_throttled(app, "address", &origin).await?;
         return Ok(SignIn::Throttled { wait });
     }
-    let key = sha256(&login_key(name));
+    let mut user = None;
+    let mut by_device = None;
+    if known_device::is_any(app, headers) {
+        user = app.store.user_by_login(name).await?;
+        by_device = user.as_ref().and_then(|user| known_device::throttle_key(app, headers, user));
+    }
+    let key = by_device.unwrap_or_else(|| sha256(&login_key(name)));
     if let Attempt::Blocked { until } = app.store.spend_attempt(&key, now, &policy(&app.config.limits)).await? {
-        tell_throttled(app, "account", &origin).await?;
+        let what = if by_device.is_some() { "device" } else { "account" };
+        tell_throttled(app, what, &origin).await?;
         return Ok(SignIn::Throttled { wait: wait_until(until, now) });
     }
-    let user = app.store.user_by_login(name).await?;
+    if user.is_none() {
+        user = app.store.user_by_login(name).await?;
+    }
     let hash = user.as_ref().and_then(|user| user.password_hash.as_ref());
-    let verdict = match app.passwords.verify(password, hash).await {
-        Ok(verdict) => verdict,
+    let Checked { verdict, hold } = match app.passwords.check(password, hash).await {
+        Ok(checked) => checked,
         Err(failure) => {
             if let PasswordError::Failed(reason) = failure {
                 error!(reason, "passwords can't be checked");
@@ -78,6 +97,7 @@ pub(crate) async fn check(
             Ok(SignIn::Accepted(Box::new(user)))
         }
         (_, user) => {
+            tokio::time::sleep(hold).await;
             if let Some(address) = address {
                 app.login.addresses.note_failure(address, elapsed);
             }

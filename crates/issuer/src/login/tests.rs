@@ -14,9 +14,9 @@ use url::form_urlencoded;
 use crate::app::App;
 use crate::edges::Author;
 use crate::http::request::Peer;
-use crate::storage::{By, Origin};
+use crate::storage::{By, NewGrant, Origin};
 use crate::testing::{Home, bytes, send};
-use crate::users::NewUser;
+use crate::users::{NewUser, Rights};
 
 const PASSWORD: &str = "correct horse battery";
 const OTHER: &str = "staple wheel lantern";
@@ -65,6 +65,7 @@ impl World {
                 claims: claims.as_object().expect("an object").clone(),
                 roles: Vec::new(),
                 groups: Vec::new(),
+                rights: Rights::default(),
                 password_hash: Some(hash),
                 disabled,
             };
@@ -377,6 +378,88 @@ async fn an_account_waits_after_too_many_attempts_and_not_for_long() {
     assert_eq!(world.events().await.iter().filter(|kind| *kind == "user.sign_in_throttled").count(), 2);
 }
 
+/// Makes an account wait, as strangers would.
+async fn lock(world: &World, name: &str) {
+    let mut stranger = world.browser();
+    for attempt in 0..10_u8 {
+        stranger.address = Ipv4Addr::new(198, 51, 100, attempt).into();
+        assert_eq!(stranger.sign_in(name, "wrong").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(stranger.sign_in(name, PASSWORD).await.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn a_stranger_has_nobody_wait_at_a_browser_they_have_signed_in_with() {
+    let world = World::new().await;
+    let mut own = world.alice().await;
+    own.cookies.remove("keywheel-session");
+    assert_eq!(own.sign_in("bob", OTHER).await.status, StatusCode::SEE_OTHER, "a browser of two people");
+    for name in ["alice", "bob", "ALICE@example.com"] {
+        lock(&world, name).await;
+    }
+
+    for (name, password) in [("alice", PASSWORD), ("bob", OTHER), ("ALICE@example.com", PASSWORD)] {
+        own.cookies.remove("keywheel-session");
+        assert_eq!(own.sign_in(name, password).await.status, StatusCode::SEE_OTHER, "{name}");
+    }
+    own.cookies.remove("keywheel-session");
+    for _ in 0..10 {
+        assert_eq!(own.sign_in("alice", "wrong").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    assert_eq!(own.sign_in("alice", PASSWORD).await.status, StatusCode::TOO_MANY_REQUESTS, "it is no way around");
+    assert_eq!(own.sign_in("bob", OTHER).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_browser_is_known_by_what_we_gave_it_for_this_person() {
+    let world = World::new().await;
+    let mut of_bob = world.browser();
+    of_bob.sign_in("bob", OTHER).await;
+    let of_bob = of_bob.cookies["keywheel-device"].clone();
+    lock(&world, "alice").await;
+
+    for device in [of_bob.as_str(), &"A".repeat(64), &"A".repeat(256), "A", &format!("{of_bob}A")] {
+        let mut browser = world.browser();
+        browser.cookies.insert("keywheel-device".to_owned(), device.to_owned());
+        assert_eq!(browser.sign_in("alice", PASSWORD).await.status, StatusCode::TOO_MANY_REQUESTS, "{device}");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_knows_the_last_few_people_who_signed_in_with_it() {
+    let world = World::new().await;
+    let by = By::new(&Author::operator(), world.app.clock.now());
+    let hash = world.app.passwords.hash(OTHER).await.expect("hashed");
+    let alice = world.app.store.user_by_id("u-alice").await.expect("read").expect("a user");
+    let mut browser = world.alice().await;
+    for number in 0..4 {
+        let user = NewUser {
+            id: format!("u-{number}"),
+            username: format!("user-{number}"),
+            email: None,
+            email_verified: false,
+            claims: alice.claims.clone(),
+            roles: Vec::new(),
+            groups: Vec::new(),
+            rights: Rights::default(),
+            password_hash: Some(hash.clone()),
+            disabled: false,
+        };
+        world.app.store.insert_users(&[user], &by).await.expect("stored");
+        browser.cookies.remove("keywheel-session");
+        assert_eq!(browser.sign_in(&format!("user-{number}"), OTHER).await.status, StatusCode::SEE_OTHER);
+    }
+
+    assert_eq!(browser.cookies["keywheel-device"].len(), 256);
+    lock(&world, "alice").await;
+    browser.cookies.remove("keywheel-session");
+    assert_eq!(
+        browser.sign_in("alice", PASSWORD).await.status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "four others came since"
+    );
+}
+
 #[tokio::test]
 async fn an_address_waits_after_too_many_failures() {
     let limits = "[limits]\naddress_failures = 3\naddress_window = \"1m\"\n[storage]";
@@ -586,6 +669,54 @@ async fn an_app_is_allowed_what_it_asks_for() {
 }
 
 #[tokio::test]
+async fn what_an_app_asks_for_is_said_in_the_operators_words() {
+    let scope = r#"[[scope]]
+        name = "orders:read"
+        description = { en = "See your <orders>", de = "Deine Bestellungen sehen" }
+        [keys]"#;
+    let world = World::with(&[("[keys]", scope)]).await;
+    let mut browser = world.alice().await;
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("continue", WAITING).finish();
+
+    let page = browser.get(&format!("/consent?{query}")).await;
+    assert!(page.body.contains("<li>See your &lt;orders&gt;</li>"), "{}", page.body);
+    assert!(!page.body.contains("orders:read</code>"));
+    let page = browser.get(&format!("/consent?{query}&lang=de")).await;
+    assert!(page.body.contains("Deine Bestellungen sehen"), "{}", page.body);
+    browser.post("/consent", &[("csrf", &page.csrf()), ("continue", WAITING), ("decision", "allow")]).await;
+    assert!(browser.get("/account?lang=en").await.body.contains("<li>See your &lt;orders&gt;</li>"));
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_what_they_may_not_have() {
+    let scope = "[[scope]]\nname = \"orders:read\"\nroles = [\"seller\"]\n[keys]";
+    let world = World::with(&[("[keys]", scope)]).await;
+    let mut browser = world.alice().await;
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("continue", WAITING).finish();
+    let page = browser.get(&format!("/consent?{query}")).await;
+    assert!(
+        page.body.contains("See your e-mail address") && !page.body.contains("orders:read</code>"),
+        "{}",
+        page.body
+    );
+
+    let fields = [("csrf", &*page.csrf()), ("continue", WAITING), ("decision", "allow")];
+    let on = browser.post("/consent", &fields).await.location().to_owned();
+
+    let consented = world.app.store.consent("u-alice", "shop").await.expect("read").expect("there");
+    assert_eq!(consented, ["email", "openid"]);
+    let answer = browser.get(&on).await;
+    assert!(answer.location().starts_with("https://shop.example/cb?code="), "{}", answer.location());
+    let all = browser.get(WAITING).await;
+    assert!(all.location().starts_with("https://shop.example/cb?code="), "nothing of it is new: {}", all.location());
+    let only = WAITING.replace("openid%20email%20", "");
+    let denied = browser.get(&only).await;
+    assert!(denied.location().starts_with("https://shop.example/cb?error=access_denied"), "{}", denied.location());
+    let as_another = browser.get(&format!("{only}&prompt=login")).await;
+    assert!(as_another.location().starts_with("/login?"), "somebody else may have it: {}", as_another.location());
+}
+
+#[tokio::test]
 async fn an_app_is_told_when_somebody_refuses() {
     let world = World::new().await;
     let mut browser = world.alice().await;
@@ -665,6 +796,46 @@ async fn the_account_page_signs_out_one_device_or_all() {
     assert!(answer.body.contains("You are signed out"), "{}", answer.body);
     assert_eq!(answer.cookies(), ["keywheel-session=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"]);
     assert_eq!(here.get("/account").await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn to_sign_out_everywhere_can_end_what_apps_do_meanwhile() {
+    let world = World::new().await;
+    let grant = NewGrant {
+        id: "offline".to_owned(),
+        user_id: "u-alice".to_owned(),
+        client_id: "shop".to_owned(),
+        sid: None,
+        offline: true,
+        scope: vec!["openid".to_owned(), "offline_access".to_owned()],
+        audiences: vec!["https://api.example.com".to_owned()],
+        claims_request: None,
+        nonce: None,
+        auth_time: world.app.clock.now(),
+        amr: Vec::new(),
+        acr: None,
+    };
+    let is_alive = async || world.app.store.grant("offline").await.expect("read").is_some();
+    let mut browser = world.alice().await;
+    assert!(!browser.get("/account").await.body.contains("name=\"apps\""), "there are no such apps");
+    let origin = Origin { at: world.app.clock.now(), address: None };
+    world
+        .app
+        .store
+        .insert_grant(&grant, None, origin.at + std::time::Duration::from_secs(60), &origin)
+        .await
+        .expect("stored");
+
+    let page = browser.get("/account").await;
+    assert!(page.body.contains("<input type=\"checkbox\" name=\"apps\""), "{}", page.body);
+    browser.post("/account/sign-out", &[("csrf", &page.csrf()), ("all", "everywhere")]).await;
+    assert!(is_alive().await, "not unless it is said");
+
+    let mut browser = world.alice().await;
+    let csrf = browser.get("/account").await.csrf();
+    let answer = browser.post("/account/sign-out", &[("csrf", &csrf), ("apps", "yes"), ("all", "everywhere")]).await;
+    assert!(answer.body.contains("You are signed out"), "{}", answer.body);
+    assert!(!is_alive().await);
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl Hash {
     pub(super) fn make(password: &str, salt: &[u8; SALT_BYTES]) -> Result<PasswordHash, NotComputed> {
         let digest = argon2(Algorithm::Argon2id, Version::V0x13, &current(), salt, password, DIGEST_BYTES)?;
         let [salt, digest] = [salt.as_slice(), &digest].map(|bytes| STANDARD_NO_PAD.encode(bytes));
-        Ok(PasswordHash::new(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${digest}")))
+        Ok(PasswordHash::new(format!("{CURRENT_PREFIX}{salt}${digest}")))
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, InvalidHash> {
@@ -104,6 +104,24 @@ impl Hash {
             }
             ["", "scrypt", params, salt, digest] => parse_scrypt(params, salt, digest),
             _ => Err(InvalidHash::UnknownForm),
+        }
+    }
+
+    /// What the time to check it depends on: its family, and how much work it is compared with others of that.
+    pub(super) fn cost(&self) -> (&'static str, u64) {
+        match self {
+            Self::Argon2 { params, .. } => ("argon2", u64::from(params.m_cost()) * u64::from(params.t_cost())),
+            Self::Bcrypt { cost, .. } => ("bcrypt", 1 << cost),
+            Self::Pbkdf2 { algorithm, iterations, digest, .. } => {
+                let families =
+                    [(pbkdf2::PBKDF2_HMAC_SHA1, "pbkdf2-sha1", 20), (pbkdf2::PBKDF2_HMAC_SHA512, "pbkdf2-sha512", 64)];
+                let found = families.into_iter().find(|(known, ..)| known == algorithm);
+                let (family, block_bytes) = found.map_or(("pbkdf2-sha256", 32), |(_, family, bytes)| (family, bytes));
+                (family, u64::from(iterations.get()) * digest.len().div_ceil(block_bytes) as u64)
+            }
+            Self::Scrypt { params, .. } => {
+                ("scrypt", (u64::from(params.r()) * u64::from(params.p())) << params.log_n())
+            }
         }
     }
 
@@ -281,6 +299,8 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+/// What the hashes begin with that are made so.
+pub(crate) const CURRENT_PREFIX: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 /// Of our own salts and digests.
 pub(super) const SALT_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
@@ -353,6 +373,8 @@ mod tests {
         let ours = Hash::make(PASSWORD, b"0123456789abcdef").expect("enough memory");
 
         assert_eq!(ours.expose(), CURRENT);
+        let params = format!("m={MEMORY_KIB},t={PASSES},p={LANES}");
+        assert!(CURRENT_PREFIX.contains(&params), "what it says is what was done");
         assert!(Hash::parse(ours.expose()).expect("our own").is_current());
     }
 

@@ -3,14 +3,17 @@
 //! 1. A hash takes 19 MiB and a processor on purpose, so strangers must not be able to order any number of them. A few are
 //!    computed at once, on blocking threads; some wait; who comes then is told to come again ([`PasswordError::Busy`]).
 //! 2. Nobody may learn from the time it takes whether a user exists. Where there is no hash to compare with, one of the
-//!    same cost is computed. A hash that was imported from elsewhere takes its own time until its owner signs in.
+//!    same cost is computed. A hash that was imported from elsewhere takes its own time until its owner signs in, and while
+//!    there is one, all refusals wait until they are of the same age ([`Checked::hold`], `pace.rs`).
 //! 3. A hash of another algorithm or with other parameters is made anew when its password comes by.
 //! 4. A password is prepared as RFC 8265 §4.2.2 has it (OpaqueString): spaces of every kind are a space, and characters
 //!    are composed (NFC). So the same password typed on another keyboard is the same. Case and compatible characters
 //!    stay distinct, and nothing is cut off.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use icu_normalizer::ComposingNormalizer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,8 +22,9 @@ use zeroize::Zeroizing;
 use zxcvbn::{Score, zxcvbn};
 
 use super::hashes::{Hash, NotComputed, SALT_BYTES};
+use super::pace::{ForeignHashes, Pace};
 use super::{PasswordHash, login_key};
-use crate::edges::{Entropy, NoEntropy};
+use crate::edges::{Clock, Edges, Entropy, NoEntropy};
 
 /// What hashes passwords, with a limit on how many at once.
 pub struct Passwords {
@@ -29,8 +33,16 @@ pub struct Passwords {
     /// For each that is computed.
     slots: Arc<Semaphore>,
     concurrency: usize,
-    entropy: Arc<dyn Entropy>,
-    computed: Arc<AtomicU64>,
+    worker: Worker,
+}
+
+/// A password that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether it is somebody's.
+    pub verdict: Verdict,
+    /// How much longer a refusal has to wait, to be like any other.
+    pub hold: Duration,
 }
 
 /// Why a password was neither hashed nor checked.
@@ -79,14 +91,18 @@ pub enum WeakPassword {
 impl Passwords {
     /// Computes up to `concurrency` hashes at once, and lets 32 times as many wait.
     #[must_use]
-    pub fn new(concurrency: usize, entropy: Arc<dyn Entropy>) -> Self {
+    pub fn new(concurrency: usize, edges: &Edges) -> Self {
         let concurrency = concurrency.max(1);
         Self {
             places: Arc::new(Semaphore::new(concurrency * (1 + WAITING_PER_SLOT))),
             slots: Arc::new(Semaphore::new(concurrency)),
             concurrency,
-            entropy,
-            computed: Arc::default(),
+            worker: Worker {
+                clock: Arc::clone(&edges.clock),
+                entropy: Arc::clone(&edges.entropy),
+                computed: Arc::default(),
+                pace: Arc::default(),
+            },
         }
     }
 
@@ -107,7 +123,7 @@ impl Passwords {
     /// How many hashes were computed so far.
     #[must_use]
     pub fn computed(&self) -> u64 {
-        self.computed.load(Ordering::Relaxed)
+        self.worker.computed.load(Ordering::Relaxed)
     }
 
     /// Hashes a password by argon2id.
@@ -116,7 +132,7 @@ impl Passwords {
     /// [`PasswordError`]
     pub async fn hash(&self, password: &str) -> Result<PasswordHash, PasswordError> {
         let password = prepare(password);
-        let worker = self.worker();
+        let worker = self.worker.clone();
         self.run(move || worker.make(&password)).await?
     }
 
@@ -126,6 +142,14 @@ impl Passwords {
     /// # Errors
     /// [`PasswordError`]
     pub async fn verify(&self, password: &str, hash: Option<&PasswordHash>) -> Result<Verdict, PasswordError> {
+        self.check(password, hash).await.map(|checked| checked.verdict)
+    }
+
+    /// As [`verify`](Self::verify), for strangers.
+    ///
+    /// # Errors
+    /// [`PasswordError`]
+    pub async fn check(&self, password: &str, hash: Option<&PasswordHash>) -> Result<Checked, PasswordError> {
         let password = prepare(password);
         let stored = hash.and_then(|hash| match Hash::parse(hash.expose()) {
             Ok(hash) => Some(hash),
@@ -134,12 +158,27 @@ impl Passwords {
                 None
             }
         });
-        let worker = self.worker();
-        self.run(move || worker.verify(&password, stored.as_ref())).await?
+        let worker = self.worker.clone();
+        self.run(move || worker.check(&password, stored.as_ref())).await?
     }
 
-    fn worker(&self) -> Worker {
-        Worker { entropy: Arc::clone(&self.entropy), computed: Arc::clone(&self.computed) }
+    /// Measures how long checks of such hashes take: those of the users there are, all of them.
+    ///
+    /// # Errors
+    /// [`PasswordError`]; what was measured before stays in force.
+    pub async fn measure(&self, foreign: ForeignHashes) -> Result<(), PasswordError> {
+        let mut measured = BTreeMap::new();
+        for (family, hash) in foreign.into_costliest() {
+            let clock = Arc::clone(&self.worker.clock);
+            let took = self.run(move || {
+                let began = clock.elapsed();
+                hash.matches("").map_err(no_memory)?;
+                Ok(clock.elapsed().saturating_sub(began))
+            });
+            measured.insert(family, took.await??);
+        }
+        self.worker.pace.set(measured);
+        Ok(())
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
@@ -158,9 +197,12 @@ impl Passwords {
 }
 
 /// What runs on a blocking thread.
+#[derive(Clone)]
 struct Worker {
+    clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     computed: Arc<AtomicU64>,
+    pace: Arc<Pace>,
 }
 
 impl Worker {
@@ -169,6 +211,16 @@ impl Worker {
         self.entropy.fill(&mut salt).map_err(|error: NoEntropy| PasswordError::Failed(error.to_string()))?;
         self.computed.fetch_add(1, Ordering::Relaxed);
         Hash::make(password, &salt).map_err(no_memory)
+    }
+
+    fn check(&self, password: &str, stored: Option<&Hash>) -> Result<Checked, PasswordError> {
+        let began = self.clock.elapsed();
+        let verdict = self.verify(password, stored)?;
+        let took = self.clock.elapsed().saturating_sub(began);
+        if let (Some(hash), Verdict::Wrong) = (stored.filter(|hash| !hash.is_current()), &verdict) {
+            self.pace.note(hash.cost().0, took);
+        }
+        Ok(Checked { verdict, hold: self.pace.left(took) })
     }
 
     fn verify(&self, password: &str, stored: Option<&Hash>) -> Result<Verdict, PasswordError> {
@@ -250,15 +302,16 @@ const WAITING_PER_SLOT: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use keywheel_jose::Timestamp;
+
     use super::*;
-    use crate::edges::Edges;
 
     const PASSWORD: &str = "a long way to Tipperary";
     /// `Grüße, wörld 1`, by bcrypt of Python.
     const BCRYPT: &str = "$2b$04$KGd3Qs8qilcq1w0TIQCS7OlHpmB2/IWeQ4v2LekQTMAZuJDAO4HVa";
 
     fn passwords() -> Passwords {
-        Passwords::new(2, Edges::system().entropy)
+        Passwords::new(2, &Edges::system())
     }
 
     /// A generator that gives nothing.
@@ -323,9 +376,51 @@ mod tests {
         assert_eq!(again, Verdict::Right { rehashed: None });
     }
 
+    /// A clock on which everything takes a tenth of a second.
+    struct Stepping(AtomicU64);
+
+    impl Clock for Stepping {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix(1_800_000_000)
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_millis(self.0.fetch_add(100, Ordering::SeqCst))
+        }
+    }
+
+    #[tokio::test]
+    async fn all_refusals_are_held_back_alike_while_foreign_hashes_are_stored() {
+        let passwords = Passwords::new(1, &Edges { clock: Arc::new(Stepping(0.into())), ..Edges::system() });
+        let own = passwords.hash(PASSWORD).await.expect("a hash");
+        let imported = PasswordHash::new(BCRYPT.to_owned());
+        let holds = async || {
+            let mut holds = Vec::new();
+            for stored in [None, Some(&own), Some(&imported)] {
+                let before = passwords.computed();
+                let checked = passwords.check("another", stored).await.expect("a verdict");
+                assert_eq!((checked.verdict, passwords.computed() - before), (Verdict::Wrong, 1));
+                holds.push(checked.hold.as_millis());
+            }
+            holds
+        };
+        let measure = async |stored: &[&PasswordHash]| {
+            let mut foreign = ForeignHashes::default();
+            stored.iter().for_each(|hash| foreign.add(hash));
+            passwords.measure(foreign).await.expect("measured");
+        };
+
+        measure(&[&own, &imported]).await;
+        assert_eq!(holds().await, [100; 3]);
+
+        measure(&[&own]).await;
+        assert_eq!(holds().await[..2], [0; 2], "nobody has one any more");
+        assert_eq!(holds().await, [100; 3], "but then somebody came with one that nobody told of");
+    }
+
     #[tokio::test]
     async fn without_random_bytes_nothing_is_hashed_and_people_still_sign_in() {
-        let passwords = Passwords::new(1, Arc::new(Dry));
+        let passwords = Passwords::new(1, &Edges { entropy: Arc::new(Dry), ..Edges::system() });
         let imported = PasswordHash::new(BCRYPT.to_owned());
 
         assert!(matches!(passwords.hash(PASSWORD).await, Err(PasswordError::Failed(_))));

@@ -82,6 +82,7 @@ signed-in-at = Angemeldet:
 sign-out = Abmelden
 sign-out-others = Alle anderen Geräte abmelden
 sign-out-everywhere = Überall abmelden
+sign-out-apps = Auch beenden, was Apps dürfen, während ich abgemeldet bin
 apps = Apps mit Zugriff
 apps-lead = Diese Apps sehen, was Sie ihnen erlaubt haben.
 no-apps = Keine App hat Zugriff auf Ihr Konto.

@@ -83,6 +83,7 @@ signed-in-at = Signed in
 sign-out = Sign out
 sign-out-others = Sign out all other devices
 sign-out-everywhere = Sign out everywhere
+sign-out-apps = Also end what apps may do while I am signed out
 apps = Apps with access
 apps-lead = These apps can see what you allowed them.
 no-apps = No app has access to your account.

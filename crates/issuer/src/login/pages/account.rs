@@ -20,7 +20,7 @@ use crate::login::device;
 use crate::login::render::Page;
 use crate::login::session::logout_targets;
 use crate::login::visit::{Submission, Visit};
-use crate::storage::{EndedSession, Session, StoreError};
+use crate::storage::{EndedSession, Grant, Session, StoreError};
 use crate::users::User;
 
 /// `GET /account`
@@ -35,7 +35,8 @@ pub(crate) async fn get(State(app): State<Arc<App>>, request: Request<Body>) -> 
     }
 }
 
-/// `POST /account/sign-out`: `sid` of one session, or `all`: `here`, `others` or `everywhere`.
+/// `POST /account/sign-out`: `sid` of one session, or `all`: `here`, `others` or `everywhere`; with `apps` the last also
+/// ends what apps may do while nobody is signed in.
 pub(crate) async fn sign_out(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let Submission { visit, form } = match Submission::read(app, request, Bound::ToSession).await {
         Ok(submission) => submission,
@@ -45,7 +46,7 @@ pub(crate) async fn sign_out(State(app): State<Arc<App>>, request: Request<Body>
         (Some(sid), None) => Which::One(sid),
         (None, Some("here")) => Which::Here,
         (None, Some("others")) => Which::Others,
-        (None, Some("everywhere")) => Which::Everywhere,
+        (None, Some("everywhere")) => Which::Everywhere(form.get("apps").map_or(Apps::Keep, |_| Apps::End)),
         _ => return refuse(&visit, Fault::Unreadable, None),
     };
     match end(&visit, which).await {
@@ -90,7 +91,14 @@ enum Which<'a> {
     Here,
     One(&'a str),
     Others,
-    Everywhere,
+    Everywhere(Apps),
+}
+
+/// What becomes of the apps with offline access.
+#[derive(Clone, Copy)]
+enum Apps {
+    Keep,
+    End,
 }
 
 async fn end(visit: &Visit, which: Which<'_>) -> Result<Response, StoreError> {
@@ -101,8 +109,11 @@ async fn end(visit: &Visit, which: Which<'_>) -> Result<Response, StoreError> {
     // One of somebody else's is not theirs to end.
     let is_theirs = |sid: &str| sessions.iter().any(|session| session.sid == sid);
     match which {
-        Which::Everywhere => {
-            let ended = store.end_sessions_of_user(&own.user_id, &targets, &origin).await?;
+        Which::Everywhere(apps) => {
+            let ended = match apps {
+                Apps::Keep => store.end_sessions_of_user(&own.user_id, &targets, &origin).await?,
+                Apps::End => store.end_all_access_of_user(&own.user_id, &targets, &origin).await?,
+            };
             Ok(logout::done(app, &visit.headers, &ended))
         }
         Which::Here => end_here(visit, own).await,
@@ -147,13 +158,15 @@ async fn page(visit: &Visit) -> Result<Response, StoreError> {
     let others = sessions.len() > 1;
     let sessions: Vec<Value> = sessions.iter().map(|session| session_view(visit, session, own)).collect();
     let done = visit.query.get("done").filter(|done| DONE.contains(done));
-    let apps = apps(visit, &user).await?;
+    let grants = visit.app.store.grants_of_user(&user.id, visit.app.clock.now()).await?;
+    let offline = grants.iter().any(|grant| grant.allowed.offline);
+    let apps = apps(visit, &user, grants).await?;
     let context = context! {
         csrf => csrf::session_token(&visit.app, &visit.headers),
         user => view::person(&user),
         has_password => user.password_hash.is_some(),
         password_changed => user.password_changed_at.map(|at| view::date(visit, at)),
-        sessions, others, apps, done,
+        sessions, others, apps, offline, done,
     };
     Ok(Page::new(visit, "account.html", context).respond())
 }
@@ -189,13 +202,13 @@ impl Access {
     }
 }
 
-async fn apps(visit: &Visit, user: &User) -> Result<Vec<Value>, StoreError> {
+async fn apps(visit: &Visit, user: &User, grants: Vec<Grant>) -> Result<Vec<Value>, StoreError> {
     let store = &visit.app.store;
     let mut access: BTreeMap<String, Access> = BTreeMap::new();
     for consent in store.consents_of_user(&user.id).await? {
         access.entry(consent.client_id).or_default().add(&consent.scopes, consent.given_at);
     }
-    for grant in store.grants_of_user(&user.id, visit.app.clock.now()).await? {
+    for grant in grants {
         access.entry(grant.allowed.client_id).or_default().add(&grant.allowed.scope, grant.created_at);
     }
     let clients = visit.app.clients();

@@ -16,7 +16,7 @@ use crate::login::continuation::Continue;
 use crate::login::csrf::{self, Bound};
 use crate::login::render::Page;
 use crate::login::session::{self, Remember, SignedIn, StartError};
-use crate::login::sign_in::{SignIn, check};
+use crate::login::sign_in::{Attempted, SignIn, check};
 use crate::login::visit::{Submission, Visit};
 use crate::oidc::authorize::{self, Interaction};
 
@@ -80,7 +80,8 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
     let Some(password) = form.get("password").filter(|_| !username.is_empty()) else {
         return again(Problem::Missing);
     };
-    let user = match check(&visit.app, username, password, visit.address).await {
+    let attempt = Attempted { name: username, password, address: visit.address, headers: &visit.headers };
+    let user = match check(&visit.app, &attempt).await {
         Ok(SignIn::Accepted(user)) => user,
         Ok(SignIn::Refused) => return again(Problem::Refused),
         Ok(SignIn::Throttled { wait }) => return again(Problem::Throttled { wait_s: wait.as_secs().max(1) }),
@@ -95,7 +96,7 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
                 Some(authorization) => authorize::account_chosen(&visit.app, authorization, &started.sid),
                 None => to.as_str().to_owned(),
             };
-            see_other(&target, Some(started.cookie))
+            see_other(&target, started.cookies)
         }
         // Disabled or removed since a moment ago.
         Ok(None) => again(Problem::Refused),

@@ -20,10 +20,10 @@ use http::header::SET_COOKIE;
 
 use crate::http::reply;
 
-/// 303, and a cookie to keep. `target` is an address that was held against a list.
-pub(in crate::login) fn see_other(target: &str, cookie: Option<HeaderValue>) -> Response {
+/// 303, and cookies to keep. `target` is an address that was held against a list.
+pub(in crate::login) fn see_other(target: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Response {
     let mut response = reply::see_other(target);
-    if let Some(cookie) = cookie {
+    for cookie in cookies {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::edges::Author;
 use crate::login::csrf::{self, Bound};
 use crate::login::render::Page;
-use crate::login::sign_in::{self, SignIn};
+use crate::login::sign_in::{self, Attempted, SignIn};
 use crate::login::visit::{Submission, Visit};
 use crate::storage::{By, Session};
 use crate::users::{MIN_CHARACTERS, PasswordError, User, WeakPassword, judge_new_password};
@@ -68,7 +68,9 @@ pub(crate) async fn post(State(app): State<Arc<App>>, request: Request<Body>) ->
         return again(problem);
     }
     // Who sits at a browser that somebody left signed in must not be able to try passwords without end.
-    match sign_in::check(&visit.app, &user.username, current, visit.address).await {
+    let (address, headers) = (visit.address, &visit.headers);
+    let attempt = Attempted { name: &user.username, password: current, address, headers };
+    match sign_in::check(&visit.app, &attempt).await {
         Ok(SignIn::Accepted(checked)) if checked.id == user.id => {}
         Ok(SignIn::Accepted(_) | SignIn::Refused) => return again(Problem::Wrong),
         Ok(SignIn::Throttled { wait }) => return again(Problem::Throttled { wait_s: wait.as_secs().max(1) }),
