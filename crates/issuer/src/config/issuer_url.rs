@@ -30,6 +30,9 @@ pub enum InvalidIssuer {
     /// It has a user, query or fragment.
     #[error("an issuer has no {0} (RFC 8414 §2)")]
     Extra(&'static str),
+    /// Its path begins with two slashes: what is behind them would be taken for a host where the path stands alone.
+    #[error("{0:?} has two slashes before its path")]
+    TwoSlashes(String),
     /// It has another, simpler spelling.
     #[error("{found:?} is compared as a string by everyone who verifies: write it as {normal:?}")]
     NotNormal {
@@ -65,6 +68,9 @@ impl IssuerUrl {
         }
         if url.fragment().is_some() {
             return Err(InvalidIssuer::Extra("fragment"));
+        }
+        if url.path().starts_with("//") {
+            return Err(InvalidIssuer::TwoSlashes(text.to_owned()));
         }
         // The slash of an empty path is the one that may be left out.
         let normal = if text.ends_with('/') { url.as_str() } else { url.as_str().trim_end_matches('/') };
@@ -105,6 +111,12 @@ impl IssuerUrl {
     pub fn host(&self) -> String {
         let url = Url::parse(&self.text).ok();
         url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        Url::parse(&self.text).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
 
     /// Is it reached by https?
@@ -176,6 +188,14 @@ mod tests {
             let refusal = IssuerUrl::parse(text).expect_err(text);
             assert!(matches!(refusal, InvalidIssuer::NotAUrl(..) | InvalidIssuer::NotHttps(_)), "{text}: {refusal}");
         }
+    }
+
+    #[test]
+    fn a_path_that_alone_would_name_a_host_is_refused() {
+        for text in ["https://id.example.com//evil.example", "https://id.example.com//", "http://localhost:8080//a/b"] {
+            assert_eq!(IssuerUrl::parse(text), Err(InvalidIssuer::TwoSlashes(text.to_owned())));
+        }
+        assert!(IssuerUrl::parse("https://id.example.com/a//b").is_ok());
     }
 
     #[test]
