@@ -10,11 +10,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tracing::{debug, error, warn};
 
-use crate::admin::users::{UserError, declare_users};
+use crate::admin::users::{UserError, declare_users, keep_pace};
 use crate::chain;
 use crate::config::Config;
 use crate::edges::{Author, Clock, Edges, Entropy};
 use crate::hooks;
+use crate::housekeeping;
 use crate::http;
 use crate::http::serve::{Limits, serve};
 use crate::keys::coverage::{Coverage, next_key};
@@ -31,7 +32,7 @@ use crate::oidc::discovery::Document;
 use crate::outgoing::{Outgoing, Reach};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::storage::{By, Store, StoreError, WhenMissing, housekeeping};
+use crate::storage::{By, Store, StoreError, WhenMissing};
 use crate::users::Passwords;
 
 /// Why the issuer does not start.
@@ -186,9 +187,10 @@ impl App {
             refuse_example_keys(&ring.keys)?;
         }
         let registry = read_registry(&config, &ring.store).await?;
-        let passwords = Passwords::new(config.limits.password_concurrency, Arc::clone(&edges.entropy));
+        let passwords = Passwords::new(config.limits.password_concurrency, &edges);
         let by = By::new(&ring.author, edges.clock.now());
         declare_users(&ring.store, &config, &passwords, edges.entropy.as_ref(), &by).await?;
+        keep_pace(&ring.store, &passwords).await?;
         Ok(Arc::new(Self {
             discovery: Document::new(&config.issuer, &config.keys.algorithms),
             fetchers: Arc::new(Fetchers::new(config.keys.rotation.clone())),
@@ -239,9 +241,7 @@ impl App {
         });
         let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
         let fetchers = tokio::spawn(Arc::clone(&self.fetchers).run(store, clock, shutdown.clone()));
-        let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
-        let grace = self.config.tokens.refresh_grace;
-        let housekeeping = tokio::spawn(housekeeping::run(store, clock, grace, shutdown.clone()));
+        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&self), shutdown.clone()));
         let hooks = tokio::spawn(hooks::run(Arc::clone(&self), shutdown.clone()));
         let logouts = tokio::spawn(backchannel::run(Arc::clone(&self), shutdown.clone()));
         let reports = tokio::spawn(notify::run(Arc::clone(&self), supervisor, shutdown.clone()));

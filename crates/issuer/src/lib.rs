@@ -23,6 +23,7 @@ pub mod clients;
 pub mod config;
 pub mod edges;
 mod hooks;
+mod housekeeping;
 pub mod http;
 pub mod keys;
 pub mod login;
@@ -31,6 +32,7 @@ pub mod notify;
 mod oidc;
 mod outgoing;
 pub mod registry;
+pub mod scopes;
 pub mod shutdown;
 pub mod storage;
 #[cfg(test)]

@@ -30,7 +30,9 @@ pub enum EventKind {
     SignInFailed,
     /// An attempt was refused without looking at the password, because there were too many.
     SignInThrottled,
-    /// A session ended.
+    /// A session was ended.
+    /// A session came to its end, or was not used for too long.
+    SessionExpired,
     SignedOut,
     /// A client could not be told that a session ended, and will not be.
     LogoutUndelivered,
@@ -58,6 +60,7 @@ impl EventKind {
             EventKind::SignedIn => "user.signed_in",
             EventKind::SignInFailed => "user.sign_in_failed",
             EventKind::SignInThrottled => "user.sign_in_throttled",
+            EventKind::SessionExpired => "session.expired",
             EventKind::SignedOut => "user.signed_out",
             EventKind::LogoutUndelivered => "logout.undelivered",
             EventKind::GrantIssued => "grant.issued",

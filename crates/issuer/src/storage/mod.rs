@@ -27,7 +27,6 @@ mod event_reader;
 mod events;
 mod fetchers;
 mod grants;
-pub(crate) mod housekeeping;
 mod keys;
 mod logout_queue;
 mod purge;
@@ -460,7 +459,7 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
 
 /// Version, name, and the text for SQLite and PostgreSQL, which differ in BLOB and BYTEA. Never edit one that has been
 /// released: checksums are compared.
-const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
     (1, "keys and clients", include_str!("migrations/sqlite-0001.sql"), include_str!("migrations/postgres-0001.sql")),
     (2, "audit", include_str!("migrations/sqlite-0002.sql"), include_str!("migrations/postgres-0002.sql")),
     (3, "fetchers", include_str!("migrations/sqlite-0003.sql"), include_str!("migrations/postgres-0003.sql")),
@@ -484,6 +483,7 @@ const POSTGRES_SETTINGS: [&str; 3] =
 mod tests {
     use super::*;
 
+    (8, "user details", include_str!("migrations/sqlite-0008.sql"), include_str!("migrations/postgres-0008.sql")),
     fn in_folder(folder: &Path) -> Database {
         Database::parse(&format!("sqlite://{}/k.db", folder.display())).expect("an address")
     }
