@@ -72,7 +72,7 @@ impl Issuer {
         Process::start(self.command(&["serve"]), self.address, &self.folder.join("log"), self.cores)
     }
 
-    /// Runs `keywheel ARGUMENTS` to its end, with something to read, and returns what it prints.
+    /// Runs `keywheel ARGUMENTS` to its end and returns what it prints.
     ///
     /// # Errors
     /// When it fails, with what it said.
@@ -82,10 +82,6 @@ impl Issuer {
             bail!("keywheel {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
         }
         String::from_utf8(output.stdout).context("keywheel printed what is not UTF-8")
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
     }
 
     /// The file of its own database.

@@ -41,14 +41,20 @@ pub(crate) trait Script {
 pub(crate) struct Answer<'a> {
     pub(crate) head: &'a str,
     pub(crate) body: &'a [u8],
+    /// Since the request was sent, or due.
+    pub(crate) latency: Duration,
 }
 
 impl Answer<'_> {
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.split("\r\n").filter_map(|line| line.split_once(':'));
-        lines.find_map(|(known, value)| known.eq_ignore_ascii_case(name).then(|| value.trim()))
+        header(self.head, name)
     }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.split("\r\n").filter_map(|line| line.split_once(':'));
+    lines.find_map(|(known, value)| known.eq_ignore_ascii_case(name).then(|| value.trim()))
 }
 
 /// How much to send.
@@ -129,9 +135,8 @@ impl Load {
             for event in events.drain(..) {
                 let index = event.data.u64() as usize;
                 let connection = &mut self.connections[index];
-                let Some(sent) = connection.receive(index, script)? else { continue };
-                let now = Instant::now();
-                outcome.latencies.add(now - sent);
+                let Some((now, latency)) = connection.receive(index, script)? else { continue };
+                outcome.latencies.add(latency);
                 outcome.answers += 1;
                 if now >= until || !connection.send(index, script, now)? {
                     under_way -= 1;
@@ -166,8 +171,8 @@ impl Load {
             self.wait(&mut events, pause)?;
             for event in events.drain(..) {
                 let index = event.data.u64() as usize;
-                if let Some(since) = self.connections[index].receive(index, script)? {
-                    outcome.latencies.add(since.elapsed());
+                if let Some((_, latency)) = self.connections[index].receive(index, script)? {
+                    outcome.latencies.add(latency);
                     outcome.answers += 1;
                     free.push(index);
                 }
@@ -207,8 +212,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Reads what is there; since when the request was under way, if its answer is whole now.
-    fn receive(&mut self, index: usize, script: &mut impl Script) -> Result<Option<Instant>> {
+    /// Reads what is there; if the answer is whole, the time and how long it took.
+    fn receive(&mut self, index: usize, script: &mut impl Script) -> Result<Option<(Instant, Duration)>> {
         let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) => bail!("the server closed a connection"),
@@ -218,7 +223,9 @@ impl Connection {
         }
         let Some((head, whole)) = parse(&self.received)? else { return Ok(None) };
         let Some(since) = self.since.take() else { bail!("an answer that nobody asked for") };
-        let answer = Answer { head: head.text, body: &self.received[head.length..whole] };
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(since);
+        let answer = Answer { head: head.text, body: &self.received[head.length..whole], latency };
         let expected = script.expected_status();
         if head.status != expected {
             let body = String::from_utf8_lossy(answer.body);
@@ -226,7 +233,7 @@ impl Connection {
         }
         script.answer(index, &answer)?;
         self.received.drain(..whole);
-        Ok(Some(since))
+        Ok(Some((now, latency)))
     }
 }
 
@@ -244,8 +251,7 @@ fn parse(received: &[u8]) -> Result<Option<(Head<'_>, usize)>> {
     let status = text.get(9..12).and_then(|digits| digits.parse().ok()).context("an answer without a status")?;
     let length = end + 4;
     let head = Head { text, status, length };
-    let answer = Answer { head: text, body: &[] };
-    let body = match answer.header("content-length") {
+    let body = match header(text, "content-length") {
         Some(number) => number.parse().with_context(|| format!("a Content-Length of {number:?}"))?,
         None if matches!(status, 204 | 304) => 0_usize,
         None => bail!("an answer without Content-Length"),
@@ -317,7 +323,7 @@ mod tests {
         let (head, whole) = parse(text).expect("an answer").expect("all of it");
 
         assert_eq!((head.status, whole), (200, text.len()));
-        assert_eq!(Answer { head: head.text, body: &[] }.header("CONTENT-length"), Some("3"));
+        assert_eq!(header(head.text, "CONTENT-length"), Some("3"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | request | what |
 //! | --- | --- |
 //! | `POST /token/ES256`, `/RS256`, `/EdDSA` | compares the hash of one secret, writes claims, signs them |
+//! | `POST /argon2` | one hash of a password, here and now |
 //! | `GET /jwks.json`, `/discovery.json` | bytes that were read at the start |
 //!
 //! hyper alone, on the same kind of tokio runtime as ours, without a router, a timer or a log.
@@ -32,6 +33,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::TcpListener;
+
+use crate::rows::{PASSWORD, argon2id};
 
 /// The client that both servers know.
 pub(crate) const CLIENT: &str = "billing";
@@ -134,6 +137,9 @@ async fn answer(ready: Arc<Ready>, request: Request<Incoming>) -> Result<Respons
             "/token/ES256" => ready.token(&parts.headers, &ready.es256),
             "/token/RS256" => ready.token(&parts.headers, &ready.rs256),
             "/token/EdDSA" => ready.token(&parts.headers, &ready.eddsa),
+            "/argon2" => {
+                argon2id(PASSWORD, &[7; 16]).ok().map(|digest| document(&digest.to_vec().into(), "text/plain"))
+            }
             _ => None,
         },
         _ => None,

@@ -44,6 +44,13 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Adds words to the row that was added last.
+    pub(crate) fn note_last(&mut self, note: &str) {
+        if let Some(row) = self.rows.last_mut() {
+            row.note = format!("{note}; {}", row.note);
+        }
+    }
+
     /// Says why a row is not there.
     pub(crate) fn missing(&mut self, name: impl Into<String>, why: impl Into<String>) {
         self.missing.push((name.into(), why.into()));

@@ -65,7 +65,7 @@ fn start_postgres() -> Result<Option<Postgres>> {
         say("xtask: PostgreSQL is not installed, so its rows are left out");
         return Ok(None);
     }
-    Postgres::start().map(Some)
+    Postgres::start_durable().map(Some)
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

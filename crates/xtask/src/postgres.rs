@@ -1,5 +1,5 @@
 //! A real PostgreSQL for as long as a command runs: made in a temporary folder, on a loopback port of its own, and gone
-//! afterwards. It knows no password and does not wait for the disk, so nothing but tests may use it.
+//! afterwards. It knows no password and, unless asked to, does not wait for the disk, so nothing but tests may use it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -48,6 +48,18 @@ impl Postgres {
     /// # Errors
     /// What is missing, or what PostgreSQL printed.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with("fsync=off")
+    }
+
+    /// The same, but what it has answered is on the disk.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) fn start_durable() -> Result<Self> {
+        Self::start_with("fsync=on")
+    }
+
+    fn start_with(fsync: &str) -> Result<Self> {
         let programs = Programs::find()?;
         // Not below the target folder: as root, PostgreSQL runs as another user, who may not be able to go there.
         let folder = std::env::temp_dir().join(format!("keywheel-postgres-{}", std::process::id()));
@@ -67,7 +79,7 @@ impl Postgres {
             .arg(&data)
             .arg("-k")
             .arg(&postgres.folder)
-            .args(["-p", &postgres.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+            .args(["-p", &postgres.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", fsync])
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share the database's log")?)
             .stderr(log)

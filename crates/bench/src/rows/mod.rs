@@ -1,7 +1,14 @@
 //! The rows of the table, a file per group.
 
 mod documents;
+mod footprint;
+mod grants;
+mod growth;
+mod login;
+mod people;
+mod rotation;
 mod token;
+mod verification;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,11 +27,22 @@ use crate::say;
 use crate::statistics::Spread;
 use crate::table::{Row, Table, Target};
 
+pub(crate) use people::{PASSWORD, argon2id};
+
 /// A group of rows, and what measures it.
 type Group = (&'static str, fn(&mut Bench<'_>) -> Result<()>);
 
 /// In the order of the table.
-const GROUPS: [Group; 2] = [("token", token::measure), ("documents", documents::measure)];
+const GROUPS: [Group; 8] = [
+    ("token", token::measure),
+    ("grants", grants::measure),
+    ("login", login::measure),
+    ("documents", documents::measure),
+    ("verification", verification::measure),
+    ("rotation", rotation::measure),
+    ("growth", growth::measure),
+    ("footprint", footprint::measure),
+];
 
 /// Measures what was asked for and prints the table.
 ///
@@ -110,7 +128,6 @@ struct Turn {
     per_second: f64,
     p50: Duration,
     p99: Duration,
-    max: Duration,
 }
 
 /// A server under a load, in turns.
@@ -185,6 +202,11 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// Adds words to the row that was made last.
+    fn note_last(&mut self, note: &str) {
+        self.table.note_last(note);
+    }
+
     /// Lets two servers take turns, and makes a row of what they did.
     fn versus(
         &mut self,
@@ -214,7 +236,6 @@ fn measured(process: &Process, load: impl FnOnce() -> Result<Outcome>) -> Result
         per_second: outcome.answers as f64 / outcome.elapsed.as_secs_f64(),
         p50: outcome.latencies.percentile(0.5),
         p99: outcome.latencies.percentile(0.99),
-        max: outcome.latencies.max(),
     })
 }
 
