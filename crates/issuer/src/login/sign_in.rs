@@ -97,7 +97,6 @@ pub(crate) async fn check(app: &App, attempt: &Attempted<'_>) -> Result<SignIn, 
             Ok(SignIn::Accepted(Box::new(user)))
         }
         (_, user) => {
-            tokio::time::sleep(hold).await;
             if let Some(address) = address {
                 app.login.addresses.note_failure(address, elapsed);
             }
@@ -109,6 +108,8 @@ pub(crate) async fn check(app: &App, attempt: &Attempted<'_>) -> Result<SignIn, 
                 details: json!({ "disabled": user.as_ref().is_some_and(|user| user.disabled) }),
             };
             app.store.record_event(event, &origin).await?;
+            // Last: who goes away meanwhile is counted all the same.
+            tokio::time::sleep(hold).await;
             Ok(SignIn::Refused)
         }
     }
