@@ -267,7 +267,7 @@ async fn on_https_the_cookies_belong_to_this_host_alone() {
 
     let cookies = alice.cookies().await;
     let names: BTreeSet<&str> = cookies.iter().map(|cookie| cookie.name.as_str()).collect();
-    assert_eq!(names, BTreeSet::from(["__Host-form", "__Host-language", "__Host-session"]));
+    assert_eq!(names, BTreeSet::from(["__Host-device", "__Host-form", "__Host-language", "__Host-session"]));
     for cookie in &cookies {
         // The browser refuses the prefix for anything that is not so.
         assert!(cookie.secure && cookie.http_only, "{cookie:?}");
