@@ -44,8 +44,6 @@ impl Store {
             .bind(seconds(known))
             .bind(known.held_until.as_unix()),
         };
-        let done = query.execute(&self.writer).await;
-        let done = done.map_err(|source| self.read_error("store how long key sets are cached", source))?;
-        Ok(done.rows_affected() == 1)
+        Ok(self.change(query, "store how long key sets are cached").await? == 1)
     }
 }

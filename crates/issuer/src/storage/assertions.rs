@@ -17,7 +17,7 @@ impl Store {
         expires_at: Timestamp,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let spent = sqlx::query(
+        let spend = sqlx::query(
             "INSERT INTO assertion_jtis (client_id, jti_sha256, expires_at) VALUES ($1, $2, $3) \
              ON CONFLICT (client_id, jti_sha256) DO UPDATE SET expires_at = excluded.expires_at \
              WHERE assertion_jtis.expires_at <= $4",
@@ -25,10 +25,7 @@ impl Store {
         .bind(client_id)
         .bind(jti_sha256.as_slice())
         .bind(expires_at.as_unix())
-        .bind(now.as_unix())
-        .execute(&self.writer)
-        .await
-        .map_err(|source| self.read_error("spend an assertion", source))?;
-        Ok(spent.rows_affected() == 1)
+        .bind(now.as_unix());
+        Ok(self.change(spend, "spend an assertion").await? == 1)
     }
 }

@@ -19,10 +19,10 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{Context, SHA256};
 use keywheel_jose::Timestamp;
 use serde_json::{Value, json};
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row, Transaction};
 
-use super::{KeyChange, Store, StoreError};
+use super::{KeyChange, Store, StoreError, Transition};
 use crate::edges::Author;
 
 /// Who makes a change, and when.
@@ -250,7 +250,7 @@ impl Store {
     /// Adds `entries` to the log, as the last thing before the commit.
     pub(super) async fn record(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transition,
         entries: Vec<Entry>,
         by: &By,
     ) -> Result<(), StoreError> {

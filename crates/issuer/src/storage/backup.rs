@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use keywheel_jose::Timestamp;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
-use sqlx::{Any, Connection as _, Row as _, Transaction};
+use sqlx::{Connection as _, Row as _};
 
 use super::audit::{By, Entry};
 use super::keys::apply;
-use super::{Backend, KeyChange, KeysApplied, Store, StoreError, is_unique_violation};
+use super::{Backend, KeyChange, KeysApplied, Store, StoreError, Transition, is_unique_violation};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -181,10 +181,7 @@ impl Store {
 }
 
 /// Ends every session and grant, and voids every code that waits; tells of it unless there was none.
-async fn end_sign_ins(
-    transaction: &mut Transaction<'static, Any>,
-    now: Timestamp,
-) -> Result<Option<Entry>, sqlx::Error> {
+async fn end_sign_ins(transaction: &mut Transition, now: Timestamp) -> Result<Option<Entry>, sqlx::Error> {
     let sessions = sqlx::query("UPDATE sessions SET ended_at = $1 WHERE ended_at IS NULL");
     let sessions = sessions.bind(now.as_unix()).execute(&mut **transaction).await?.rows_affected();
     let grants = sqlx::query("UPDATE grants SET revoked_at = $1 WHERE revoked_at IS NULL");

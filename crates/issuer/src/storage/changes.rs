@@ -22,7 +22,7 @@ impl Store {
     #[must_use]
     pub fn changes(&self, poll: Duration) -> Changes {
         let period = match self.backend {
-            Backend::Sqlite => LOOK_EVERY.min(poll),
+            Backend::Sqlite(_) => LOOK_EVERY.min(poll),
             Backend::Postgres(_) => poll,
         };
         let mut period = tokio::time::interval(period);

@@ -4,12 +4,12 @@ use std::str::FromStr;
 
 use keywheel_jose::{Algorithm, Timestamp};
 use serde_json::{Value, json};
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row, Transaction};
 
 use super::audit::{By, Entry};
 use super::grants::forget_client;
-use super::{Store, StoreError, is_unique_violation};
+use super::{Store, StoreError, Transition, is_unique_violation};
 use crate::clients::{Authentication, Client, ClientAuthMethod, SecretMethod};
 
 /// What became of a change.
@@ -160,11 +160,7 @@ impl Store {
     }
 }
 
-async fn insert(
-    transaction: &mut Transaction<'static, Any>,
-    client: &Client,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
+async fn insert(transaction: &mut Transition, client: &Client, now: Timestamp) -> Result<(), sqlx::Error> {
     let columns = Columns::of(client);
     sqlx::query(
         "INSERT INTO clients \

@@ -5,13 +5,12 @@
 //! tell it from a thief.
 
 use keywheel_jose::Timestamp;
-use sqlx::{Any, Transaction};
 
 use super::columns::{Columns, list, yes};
 use super::events::{EventKind, Origin};
 use super::grants::{Grant, NewGrant, json_text, live_grant, revoke, tell_of_grant};
 use super::sessions::join_session;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Transition};
 
 /// An authorization code.
 #[derive(Clone, Debug)]
@@ -68,7 +67,7 @@ impl Store {
     /// [`StoreError`] when the database does not answer, or the user is gone.
     pub async fn insert_code(&self, code: &NewCode) -> Result<(), StoreError> {
         let grant = &code.grant;
-        sqlx::query(
+        let insert = sqlx::query(
             "INSERT INTO codes (code_sha256, redirect_uri, code_challenge, issued_at, expires_at, grant_id, user_id, \
              client_id, sid, offline, scope, audiences, claims_request, nonce, auth_time, amr, acr) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
@@ -89,11 +88,8 @@ impl Store {
         .bind(grant.nonce.as_deref())
         .bind(grant.auth_time.as_unix())
         .bind(list(&grant.amr))
-        .bind(grant.acr.as_deref())
-        .execute(&self.writer)
-        .await
-        .map(|_| ())
-        .map_err(|source| self.read_error("store an authorization code", source))
+        .bind(grant.acr.as_deref());
+        self.change(insert, "store an authorization code").await.map(|_| ())
     }
 
     /// Spends a code and makes its grant, which is kept until `alive_until`: the end of the access tokens that are issued
@@ -174,7 +170,7 @@ impl Store {
     /// Why a code can't be spent.
     async fn refuse_code(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transition,
         code_sha256: &[u8; 32],
         origin: &Origin<'_>,
     ) -> Result<Redemption, StoreError> {

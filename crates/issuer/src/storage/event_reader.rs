@@ -63,12 +63,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer; the events are taken again when the lease is over.
     pub async fn told_events(&self, up_to: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE event_reader SET told_up_to = $1, leased_until = 0 WHERE name = 'hook' AND told_up_to < $1")
-            .bind(up_to)
-            .execute(&self.writer)
-            .await
-            .map(|_| ())
-            .map_err(|source| self.read_error("note what was told", source))
+        const TOLD: &str =
+            "UPDATE event_reader SET told_up_to = $1, leased_until = 0 WHERE name = 'hook' AND told_up_to < $1";
+        self.change(sqlx::query(TOLD).bind(up_to), "note what was told").await.map(|_| ())
     }
 }
 

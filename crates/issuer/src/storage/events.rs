@@ -7,10 +7,9 @@
 
 use keywheel_jose::Timestamp;
 use serde_json::Value;
-use sqlx::{Any, Transaction};
 
 use super::columns::Columns;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Transition};
 
 /// When something is asked for, and from where.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +29,7 @@ pub enum EventKind {
     SignInFailed,
     /// An attempt was refused without looking at the password, because there were too many.
     SignInThrottled,
-    /// A session was ended.
-    /// A session came to its end, or was not used for too long.
-    SessionExpired,
+    /// A session ended.
     SignedOut,
     /// A client could not be told that a session ended, and will not be.
     LogoutUndelivered,
@@ -60,7 +57,6 @@ impl EventKind {
             EventKind::SignedIn => "user.signed_in",
             EventKind::SignInFailed => "user.sign_in_failed",
             EventKind::SignInThrottled => "user.sign_in_throttled",
-            EventKind::SessionExpired => "session.expired",
             EventKind::SignedOut => "user.signed_out",
             EventKind::LogoutUndelivered => "logout.undelivered",
             EventKind::GrantIssued => "grant.issued",
@@ -156,7 +152,7 @@ pub(super) fn read_event(row: &sqlx::any::AnyRow, doing: &'static str) -> Result
 
 /// Tells of a change in its own transaction.
 pub(super) async fn tell(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     event: NewEvent<'_>,
     origin: &Origin<'_>,
 ) -> Result<(), sqlx::Error> {

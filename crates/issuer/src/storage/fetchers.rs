@@ -2,11 +2,11 @@
 
 use keywheel_jose::Timestamp;
 use serde_json::json;
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row, Transaction};
 
 use super::audit::{By, Entry};
-use super::{Backend, KeysApplied, Store, StoreError};
+use super::{KeysApplied, Store, StoreError, Transition};
 use crate::keys::coverage::{Fetcher, HeldKey, Hold};
 
 impl Store {
@@ -30,12 +30,8 @@ impl Store {
     pub async fn save_fetchers(&self, fetchers: &[Fetcher], forgotten: Timestamp) -> Result<(), StoreError> {
         const DOING: &str = "store who fetches the JWKS";
         // No generation is raised: nobody has to look because of this.
-        let begin = match self.backend {
-            Backend::Sqlite => "BEGIN IMMEDIATE",
-            Backend::Postgres(_) => "BEGIN",
-        };
         let failed = |source| self.read_error(DOING, source);
-        let mut transaction = self.writer.begin_with(begin).await.map_err(failed)?;
+        let mut transaction = self.begin(DOING).await?;
         for fetcher in fetchers {
             sqlx::query(
                 "INSERT INTO fetchers (name, first_seen, last_seen, fetches, newest) VALUES ($1, $2, $3, $4, $5) \
@@ -66,7 +62,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        self.commit_quietly(transaction, DOING).await
     }
 
     /// The keys that were put off.
@@ -110,7 +106,7 @@ impl Store {
 }
 
 /// Whether every key was as the decision saw it.
-async fn put_off(transaction: &mut Transaction<'static, Any>, hold: &Hold) -> Result<bool, sqlx::Error> {
+async fn put_off(transaction: &mut Transition, hold: &Hold) -> Result<bool, sqlx::Error> {
     for step in &hold.moves {
         let moved = sqlx::query(
             "UPDATE signing_keys SET sign_from = $3 WHERE kid = $1 AND sign_from = $2 AND revoked_at IS NULL",

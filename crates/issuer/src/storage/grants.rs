@@ -7,14 +7,14 @@
 
 use keywheel_jose::Timestamp;
 use serde_json::{Map, Value, json};
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row as _, Transaction};
 
 use super::columns::{Columns, list, yes};
 use super::events::{EventKind, NewEvent, Origin, tell};
 use super::refresh_tokens::{NewRefreshToken, insert_token};
 use super::sessions::{join_session, take_user};
-use super::{Store, StoreError};
+use super::{Store, StoreError, Transition};
 
 /// What a user allows a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,7 +233,7 @@ impl Store {
 
 /// Ends a grant; `false` when there is none or it was ended before.
 pub(super) async fn revoke(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     id: &str,
     kind: EventKind,
     origin: &Origin<'_>,
@@ -262,7 +262,7 @@ pub(super) async fn revoke(
 /// Ends every grant of a client that is removed, and forgets what users allowed it: another client of the same id
 /// inherits nothing.
 pub(super) async fn forget_client(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     client_id: &str,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
@@ -286,7 +286,7 @@ pub(super) async fn forget_client(
 
 /// Keeps a grant as long as a token of it.
 pub(super) async fn keep_grant(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     grant_id: &str,
     until: Timestamp,
 ) -> Result<(), sqlx::Error> {
@@ -299,16 +299,13 @@ pub(super) async fn keep_grant(
 }
 
 /// A grant that is alive, as this transaction sees it.
-pub(super) async fn live_grant(
-    transaction: &mut Transaction<'static, Any>,
-    id: &str,
-) -> Result<Option<Grant>, StoreError> {
+pub(super) async fn live_grant(transaction: &mut Transition, id: &str) -> Result<Option<Grant>, StoreError> {
     let row = sqlx::query(LIVE_GRANT).bind(id).fetch_optional(&mut **transaction).await;
     row.map_err(StoreError::query(READING))?.as_ref().map(read_grant).transpose()
 }
 
 pub(super) async fn tell_of_grant(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     kind: EventKind,
     grant: &Grant,
     origin: &Origin<'_>,

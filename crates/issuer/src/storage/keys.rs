@@ -9,10 +9,10 @@ use std::time::Duration;
 use keywheel_jose::{Algorithm, PublicJwk, Timestamp};
 use keywheel_keyring::KeyRecord;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Executor, Row, Transaction};
+use sqlx::{Executor, Row};
 
 use super::audit::{By, Entry};
-use super::{Backend, Store, StoreError, is_unique_violation};
+use super::{Backend, Store, StoreError, Transition, is_unique_violation};
 
 /// A key as stored: its place in the timetable and, while it can sign, the sealed private half.
 pub struct StoredKey {
@@ -154,7 +154,7 @@ impl Store {
         let forgets = |change: &KeyChange| {
             matches!(change, KeyChange::DestroyPrivate { .. } | KeyChange::Rewrap { .. } | KeyChange::Delete { .. })
         };
-        if matches!(self.backend, Backend::Sqlite) && changes.iter().any(forgets) {
+        if matches!(self.backend, Backend::Sqlite(_)) && changes.iter().any(forgets) {
             // Until the log is folded in and cut, an old page with the private half may still stand in it.
             self.writer
                 .execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -166,7 +166,7 @@ impl Store {
 }
 
 /// Makes one change, and says of how many rows; none where another process was faster.
-pub(super) async fn apply(transaction: &mut Transaction<'static, Any>, change: &KeyChange) -> Result<u64, sqlx::Error> {
+pub(super) async fn apply(transaction: &mut Transition, change: &KeyChange) -> Result<u64, sqlx::Error> {
     let query = match change {
         KeyChange::Insert(key) | KeyChange::Import(key) => {
             let record = &key.record;

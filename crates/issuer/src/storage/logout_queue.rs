@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use keywheel_jose::Timestamp;
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::Row as _;
 
 use super::columns::Columns;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Transition};
 
 /// Where a client wants to be told of logouts (`backchannel_logout_uri`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,13 +142,12 @@ impl Store {
         if let LogoutOutcome::RetryAt(at) = outcome {
             query = query.bind(at.as_unix());
         }
-        let done = query.execute(&self.writer).await.map_err(|source| self.read_error(DOING, source))?;
-        Ok(done.rows_affected() == 1)
+        Ok(self.change(query, DOING).await? == 1)
     }
 }
 
 pub(super) async fn enqueue(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     target: &LogoutTarget,
     user_id: &str,
     sid: Option<&str>,

@@ -7,7 +7,8 @@
 //! is single is decided by a primary key, or by an `UPDATE` that finds its row as it should be.
 //!
 //! On SQLite there is a single writer connection, whose transactions begin with `BEGIN IMMEDIATE` (a deferred one that
-//! upgrades fails at once when another process writes), and a few readers. Commits are durable (`synchronous = FULL`):
+//! upgrades fails at once when another process writes), and a few readers. Those who wait for it together share a commit
+//! (`transition.rs`). Commits are durable (`synchronous = FULL`):
 //! what was acknowledged is there after a power cut. Deleted content is overwritten (`secure_delete`), because destroyed
 //! private keys must not linger in free pages. PostgreSQL cannot be asked to: there the sealed form lingers until the table
 //! is vacuumed and its own write-ahead log is recycled.
@@ -27,12 +28,14 @@ mod event_reader;
 mod events;
 mod fetchers;
 mod grants;
+pub(crate) mod housekeeping;
 mod keys;
 mod logout_queue;
 mod purge;
 mod refresh_tokens;
 mod sessions;
 mod throttle;
+mod transition;
 mod users;
 
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -41,10 +44,11 @@ use std::str::FromStr;
 use std::sync::Once;
 use std::time::Duration;
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr, Transaction};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr};
 
 pub use audit::{AuditRow, AuditVerdict, By, Known};
 pub use backup::{BackupError, Restored};
@@ -63,6 +67,7 @@ pub use throttle::{Attempt, ThrottlePolicy};
 pub use users::{UserChange, UserInsert, UserUpdate};
 
 use crate::config::Database;
+use transition::{Transition, Turns};
 
 /// Why storage could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +180,7 @@ pub struct Store {
 
 #[derive(Clone)]
 enum Backend {
-    Sqlite,
+    Sqlite(Turns),
     /// With a pool for the connection that listens to notifications, which the general driver has no name for.
     Postgres(PgPool),
 }
@@ -218,7 +223,8 @@ impl Store {
                 };
                 let (writer, readers) =
                     (pool(1).connect_lazy_with(options.clone()), pool(2).connect_lazy_with(options));
-                Self { shown: shown.clone(), backend: Backend::Sqlite, writer, readers }
+                let backend = Backend::Sqlite(Turns::new(writer.clone()));
+                Self { shown: shown.clone(), backend, writer, readers }
             }
             Database::Postgres(url) => {
                 let listener = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
@@ -256,7 +262,7 @@ impl Store {
     pub async fn look(&self) -> Result<Look, StoreError> {
         const DOING: &str = "read its generations";
         let text = match self.backend {
-            Backend::Sqlite => "SELECT subject, generation, CAST(0 AS BIGINT) FROM generations",
+            Backend::Sqlite(_) => "SELECT subject, generation, CAST(0 AS BIGINT) FROM generations",
             Backend::Postgres(_) => {
                 "SELECT subject, generation, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
                  FROM generations"
@@ -292,7 +298,7 @@ impl Store {
     /// migrator's advisory lock.
     async fn migrate(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
         let migrations = match self.backend {
-            Backend::Sqlite => MIGRATIONS.map(|(version, name, sqlite, _)| (version, name, sqlite)),
+            Backend::Sqlite(_) => MIGRATIONS.map(|(version, name, sqlite, _)| (version, name, sqlite)),
             Backend::Postgres(_) => MIGRATIONS.map(|(version, name, _, postgres)| (version, name, postgres)),
         };
         let migrations = migrations.into_iter().map(|(version, name, sql)| {
@@ -307,7 +313,7 @@ impl Store {
             other => StoreError::Migrate(other),
         };
         match self.backend {
-            Backend::Sqlite => {
+            Backend::Sqlite(_) => {
                 let begun = connection.begin_with("BEGIN IMMEDIATE").await;
                 let mut transaction = begun.map_err(|source| open_error(&self.shown, source))?;
                 migrator.run_direct(None, &mut *transaction, false).await.map_err(failed)?;
@@ -319,11 +325,7 @@ impl Store {
 
     /// Begins a transition of `subject`. Its generation is raised first, so that on PostgreSQL too those who change the
     /// same subject take turns.
-    async fn begin_write(
-        &self,
-        subject: &'static str,
-        doing: &'static str,
-    ) -> Result<Transaction<'static, Any>, StoreError> {
+    async fn begin_write(&self, subject: &'static str, doing: &'static str) -> Result<Transition, StoreError> {
         let mut transaction = self.begin(doing).await?;
         sqlx::query("UPDATE generations SET generation = generation + 1 WHERE subject = $1")
             .bind(subject)
@@ -333,16 +335,31 @@ impl Store {
         Ok(transaction)
     }
 
-    async fn begin(&self, doing: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
-        let begin = match self.backend {
-            Backend::Sqlite => "BEGIN IMMEDIATE",
-            Backend::Postgres(_) => "BEGIN",
+    async fn begin(&self, doing: &'static str) -> Result<Transition, StoreError> {
+        let begun = match &self.backend {
+            Backend::Sqlite(turns) => turns.take().await.map(Transition::Shared),
+            Backend::Postgres(_) => self.writer.begin_with("BEGIN").await.map(Transition::Own),
         };
-        self.writer.begin_with(begin).await.map_err(|source| self.read_error(doing, source))
+        begun.map_err(|source| self.read_error(doing, source))
+    }
+
+    /// A transition of one statement, of which nobody has to be told; how many rows it changed.
+    async fn change(&self, query: Query<'_, Any, AnyArguments>, doing: &'static str) -> Result<u64, StoreError> {
+        let failed = |source| self.read_error(doing, source);
+        let done = match &self.backend {
+            Backend::Sqlite(_) => {
+                let mut transition = self.begin(doing).await?;
+                let done = query.execute(&mut *transition).await.map_err(failed)?;
+                self.commit_quietly(transition, doing).await?;
+                done
+            }
+            Backend::Postgres(_) => query.execute(&self.writer).await.map_err(failed)?,
+        };
+        Ok(done.rows_affected())
     }
 
     /// Ends a transition, and tells those who listen.
-    async fn commit(&self, mut transaction: Transaction<'static, Any>, doing: &'static str) -> Result<(), StoreError> {
+    async fn commit(&self, mut transaction: Transition, doing: &'static str) -> Result<(), StoreError> {
         if let Backend::Postgres(_) = self.backend {
             // Delivered when the transaction commits, and only then.
             transaction.execute(changes::NOTIFY).await.map_err(|source| self.read_error(doing, source))?;
@@ -351,11 +368,7 @@ impl Store {
     }
 
     /// Ends a transition that nobody keeps in memory, so that nobody has to be told.
-    async fn commit_quietly(
-        &self,
-        transaction: Transaction<'static, Any>,
-        doing: &'static str,
-    ) -> Result<(), StoreError> {
+    async fn commit_quietly(&self, transaction: Transition, doing: &'static str) -> Result<(), StoreError> {
         transaction.commit().await.map_err(|source| self.read_error(doing, source))
     }
 
@@ -449,7 +462,7 @@ fn is_damage(error: &sqlx::Error) -> bool {
 }
 
 fn sqlite_code(error: &sqlx::Error) -> Option<i32> {
-    let code = error.as_database_error()?.code()?.parse::<i32>().ok()?;
+    let code = transition::first_cause(error).as_database_error()?.code()?.parse::<i32>().ok()?;
     Some(code & 0xff)
 }
 
@@ -459,7 +472,7 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
 
 /// Version, name, and the text for SQLite and PostgreSQL, which differ in BLOB and BYTEA. Never edit one that has been
 /// released: checksums are compared.
-const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
     (1, "keys and clients", include_str!("migrations/sqlite-0001.sql"), include_str!("migrations/postgres-0001.sql")),
     (2, "audit", include_str!("migrations/sqlite-0002.sql"), include_str!("migrations/postgres-0002.sql")),
     (3, "fetchers", include_str!("migrations/sqlite-0003.sql"), include_str!("migrations/postgres-0003.sql")),
@@ -483,7 +496,6 @@ const POSTGRES_SETTINGS: [&str; 3] =
 mod tests {
     use super::*;
 
-    (8, "user details", include_str!("migrations/sqlite-0008.sql"), include_str!("migrations/postgres-0008.sql")),
     fn in_folder(folder: &Path) -> Database {
         Database::parse(&format!("sqlite://{}/k.db", folder.display())).expect("an address")
     }

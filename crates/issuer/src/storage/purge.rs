@@ -47,8 +47,8 @@ impl Store {
                 Until::GraceIsOver => now - purge.refresh_grace,
                 Until::EventsAreOld => purge.events_before,
             };
-            let done = sqlx::query(text).bind(until.as_unix()).bind(PURGED_AT_ONCE as i64).execute(&self.writer).await;
-            let gone = done.map_err(|source| self.read_error("forget what is over", source))?.rows_affected();
+            let purge = sqlx::query(text).bind(until.as_unix()).bind(PURGED_AT_ONCE as i64);
+            let gone = self.change(purge, "forget what is over").await?;
             purged.more |= gone >= PURGED_AT_ONCE;
             match kind {
                 "codes" => purged.codes += gone,

@@ -9,12 +9,12 @@
 use std::time::Duration;
 
 use keywheel_jose::Timestamp;
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::Row as _;
 
 use super::columns::Columns;
 use super::events::{EventKind, Origin};
 use super::grants::{Grant, keep_grant, live_grant, read_grant, revoke};
-use super::{Store, StoreError};
+use super::{Store, StoreError, Transition};
 
 /// A refresh token to be stored.
 #[derive(Clone, Debug)]
@@ -189,7 +189,7 @@ impl Store {
     /// What a refresh token that can't be used is answered with.
     async fn rotate_again(
         &self,
-        transaction: &mut Transaction<'static, Any>,
+        transaction: &mut Transition,
         token_sha256: &[u8; 32],
         client_id: &str,
         policy: &RefreshPolicy,
@@ -224,7 +224,7 @@ impl Store {
 }
 
 pub(super) async fn insert_token(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     grant_id: &str,
     token: &NewRefreshToken,
 ) -> Result<(), sqlx::Error> {

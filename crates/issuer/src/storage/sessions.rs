@@ -9,13 +9,13 @@
 
 use keywheel_jose::Timestamp;
 use serde_json::json;
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row as _, Transaction};
 
 use super::columns::{Columns, list, yes};
 use super::events::{EventKind, NewEvent, Origin, tell};
 use super::logout_queue::{LogoutTarget, enqueue};
-use super::{Store, StoreError};
+use super::{Store, StoreError, Transition};
 
 /// The start of every query for live sessions; `$1` is the present.
 macro_rules! live_session {
@@ -213,14 +213,11 @@ impl Store {
         now: Timestamp,
         idle_until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let touched = sqlx::query(concat!(touch_session!(), " AND cookie_sha256 = $3"))
+        let touch = sqlx::query(concat!(touch_session!(), " AND cookie_sha256 = $3"))
             .bind(now.as_unix())
             .bind(idle_until.as_unix())
-            .bind(cookie_sha256.as_slice())
-            .execute(&self.writer)
-            .await
-            .map_err(|source| self.read_error("note that a session is used", source))?;
-        Ok(touched.rows_affected() == 1)
+            .bind(cookie_sha256.as_slice());
+        Ok(self.change(touch, "note that a session is used").await? == 1)
     }
 
     /// [`touch_session`](Self::touch_session) by what apps know it by, for those that renew its tokens without its cookie.
@@ -233,14 +230,11 @@ impl Store {
         now: Timestamp,
         idle_until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let touched = sqlx::query(concat!(touch_session!(), " AND sid = $3"))
+        let touch = sqlx::query(concat!(touch_session!(), " AND sid = $3"))
             .bind(now.as_unix())
             .bind(idle_until.as_unix())
-            .bind(sid)
-            .execute(&self.writer)
-            .await
-            .map_err(|source| self.read_error("note that a session is used", source))?;
-        Ok(touched.rows_affected() == 1)
+            .bind(sid);
+        Ok(self.change(touch, "note that a session is used").await? == 1)
     }
 
     /// Notes that a client is signed into from a session, unless that is over; it will hear of the session's end.
@@ -316,7 +310,7 @@ impl Store {
 }
 
 /// Takes the user's row, without changing it.
-pub(super) async fn take_user(transaction: &mut Transaction<'static, Any>, user_id: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn take_user(transaction: &mut Transition, user_id: &str) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE users SET updated_at = updated_at WHERE id = $1")
         .bind(user_id)
         .execute(&mut **transaction)
@@ -326,7 +320,7 @@ pub(super) async fn take_user(transaction: &mut Transaction<'static, Any>, user_
 
 /// Takes the row of a session, unless that is over, and notes the client.
 pub(super) async fn join_session(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     sid: &str,
     client_id: &str,
     now: Timestamp,
@@ -356,7 +350,7 @@ pub(super) async fn join_session(
 
 /// Ends every session of a user whose row is taken.
 pub(super) async fn end_all(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     user_id: &str,
     targets: &[LogoutTarget],
     origin: &Origin<'_>,
@@ -384,7 +378,7 @@ pub(super) async fn end_all(
 
 /// Puts the sign-in into the browser's live session, if that is the same user's; its `sid` then.
 async fn renew(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     session: &NewSession,
     old: &[u8; 32],
 ) -> Result<Option<String>, sqlx::Error> {
@@ -410,7 +404,7 @@ async fn renew(
     row.map(|row| row.try_get(0)).transpose()
 }
 
-async fn insert(transaction: &mut Transaction<'static, Any>, session: &NewSession) -> Result<bool, sqlx::Error> {
+async fn insert(transaction: &mut Transition, session: &NewSession) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query(
         "INSERT INTO sessions (cookie_sha256, sid, user_id, auth_time, amr, acr, persistent, created_at, last_seen_at, \
          expires_at, idle_expires_at, user_agent, address) \
@@ -433,7 +427,7 @@ async fn insert(transaction: &mut Transaction<'static, Any>, session: &NewSessio
 }
 
 async fn end_by_cookie(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     cookie_sha256: &[u8; 32],
     targets: &[LogoutTarget],
     origin: &Origin<'_>,
@@ -448,7 +442,7 @@ async fn end_by_cookie(
 }
 
 async fn end_by_sid(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     sid: &str,
     targets: &[LogoutTarget],
     origin: &Origin<'_>,
@@ -471,7 +465,7 @@ async fn end_by_sid(
 
 /// What the end of a session brings with it.
 async fn follow_up(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     row: &AnyRow,
     targets: &[LogoutTarget],
     origin: &Origin<'_>,

@@ -124,12 +124,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn clear_attempts(&self, key_sha256: &[u8; 32]) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM throttle WHERE key_sha256 = $1")
-            .bind(key_sha256.as_slice())
-            .execute(&self.writer)
-            .await
-            .map(|_| ())
-            .map_err(|source| self.read_error("forget attempts to sign in", source))
+        let clear = sqlx::query("DELETE FROM throttle WHERE key_sha256 = $1").bind(key_sha256.as_slice());
+        self.change(clear, "forget attempts to sign in").await.map(|_| ())
     }
 }
 

@@ -6,15 +6,15 @@
 
 use keywheel_jose::Timestamp;
 use serde_json::{Map, Value, json};
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row as _, Transaction};
 
 use super::audit::{By, Entry};
 use super::columns::{Columns, list, yes};
 use super::events::Origin;
 use super::logout_queue::LogoutTarget;
 use super::sessions::{EndedSession, end_all, take_user};
-use super::{Store, StoreError};
+use super::{Store, StoreError, Transition};
 use crate::users::{NewUser, PasswordHash, User, login_key};
 
 /// What became of users to be stored.
@@ -306,14 +306,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn rehash_password(&self, id: &str, old: &PasswordHash, new: &PasswordHash) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
+        let rehash = sqlx::query("UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2")
             .bind(id)
             .bind(old.expose())
-            .bind(new.expose())
-            .execute(&self.writer)
-            .await
-            .map_err(|source| self.read_error("store a password hashed anew", source))?;
-        Ok(done.rows_affected() == 1)
+            .bind(new.expose());
+        Ok(self.change(rehash, "store a password hashed anew").await? == 1)
     }
 
     /// Lets a user no longer sign in: every session ends, with its back-channel logouts, and every grant. `None` when
@@ -394,7 +391,7 @@ impl Store {
 
 /// Ends every session and every grant of a user whose row is taken.
 async fn end_everything(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     user_id: &str,
     targets: &[LogoutTarget],
     by: &By,
@@ -422,11 +419,7 @@ impl<'a> Names<'a> {
 }
 
 /// Gives up every name of a user but these.
-async fn release_names(
-    transaction: &mut Transaction<'static, Any>,
-    id: &str,
-    names: &Names<'_>,
-) -> Result<(), sqlx::Error> {
+async fn release_names(transaction: &mut Transition, id: &str, names: &Names<'_>) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM login_names WHERE user_id = $1 AND name <> $2 AND name <> $3")
         .bind(id)
         .bind(login_key(names.username))
@@ -437,11 +430,7 @@ async fn release_names(
 }
 
 /// Lets a user have these names, or tells which is somebody else's.
-async fn take_names(
-    transaction: &mut Transaction<'static, Any>,
-    id: &str,
-    names: &Names<'_>,
-) -> Result<Option<Taken>, sqlx::Error> {
+async fn take_names(transaction: &mut Transition, id: &str, names: &Names<'_>) -> Result<Option<Taken>, sqlx::Error> {
     let mut keys = vec![(login_key(names.username), Taken::Username(names.username.to_owned()))];
     if let Some(email) = names.email {
         keys.push((login_key(email), Taken::Email(email.to_owned())));
@@ -471,7 +460,7 @@ enum Declared {
 }
 
 async fn insert(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     user: &NewUser,
     declared: Declared,
     now: Timestamp,
@@ -501,7 +490,7 @@ async fn insert(
 
 /// Makes a stored user what the configuration says.
 async fn replace(
-    transaction: &mut Transaction<'static, Any>,
+    transaction: &mut Transition,
     known: &User,
     user: &NewUser,
     now: Timestamp,
