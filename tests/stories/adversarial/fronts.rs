@@ -1,6 +1,7 @@
 //! Every way to ask whether a token holds, behind one trait: what one of them says, all have to say.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -25,11 +26,6 @@ pub(super) trait Front: Send + Sync {
     fn takes(&self, case: &Case) -> bool;
 
     fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a>;
-
-    /// What it reads claims into.
-    fn reads(&self) -> Reads {
-        Reads::AnyClaims
-    }
 }
 
 pub(super) type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
@@ -46,74 +42,57 @@ pub(super) enum Answer {
     Failed(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reads {
-    AnyClaims,
-    AccessTokenClaims,
-}
-
 /// Whether `answer` is the one that the table demands.
-pub(super) fn fits(answer: &Answer, case: &Case, reads: Reads) -> bool {
-    let expected = match (case.verdict, reads) {
-        (Verdict::Accept, _) | (Verdict::Incomplete, Reads::AnyClaims) => None,
-        (Verdict::Incomplete, Reads::AccessTokenClaims) => Some("unexpected_claims"),
-        (Verdict::Refuse(code), _) => Some(code),
-    };
-    match (answer, expected) {
-        (Answer::Accepted, None) => true,
-        (Answer::Refused(found), Some(expected)) => found == expected,
+pub(super) fn fits(answer: &Answer, case: &Case) -> bool {
+    match (answer, case.verdict) {
+        (Answer::Accepted, Verdict::Accept) => true,
+        (Answer::Refused(found), Verdict::Refuse(expected)) => found == expected,
         // RFC 6750 §3.1: a malformed request is a 400, a token that does not hold a 401. A header that is too long
         // has a status of its own.
-        (Answer::Status(401), Some(_)) => true,
-        (Answer::Status(400 | 413 | 431), Some(_)) => !case.is_a_credential() || case.token.len() > 16 * 1024,
+        (Answer::Status(401), Verdict::Refuse(_)) => true,
+        (Answer::Status(400 | 413 | 431), Verdict::Refuse(_)) => {
+            !case.is_a_credential() || case.token.len() > 16 * 1024
+        }
         _ => false,
     }
 }
 
-/// [`keywheel_jose::check`].
-pub(super) struct Check {
+/// [`keywheel_jose::check`], read into a type of claims.
+pub(super) struct Check<C> {
     keys: KeySet,
     policy: Policy,
-    reads: Reads,
+    claims: PhantomData<fn() -> C>,
 }
 
-impl Check {
-    pub(super) fn new(world: &World, reads: Reads) -> Self {
+impl<C: DeserializeOwned> Check<C> {
+    pub(super) fn new(world: &World) -> Self {
         let keys = KeySet::parse(world.keys.as_bytes()).expect("a key set");
-        Self { keys, policy: world.policy.clone(), reads }
+        Self { keys, policy: world.policy.clone(), claims: PhantomData }
     }
 }
 
-impl Front for Check {
+impl<C: DeserializeOwned> Front for Check<C> {
     fn takes(&self, case: &Case) -> bool {
         text(case).is_some()
     }
 
     fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
         let (token, now) = (text(case).expect("it takes only texts"), case.instant());
-        let answer = match self.reads {
-            Reads::AnyClaims => answer(check::<Map<String, Value>>(token, &self.keys, &self.policy, now)),
-            Reads::AccessTokenClaims => answer(check::<AccessTokenClaims>(token, &self.keys, &self.policy, now)),
-        };
-        Box::pin(std::future::ready(answer))
-    }
-
-    fn reads(&self) -> Reads {
-        self.reads
+        Box::pin(std::future::ready(answer(check::<C>(token, &self.keys, &self.policy, now))))
     }
 }
 
 /// [`keywheel_jose::explain`]: the check that has failed, where there is one.
-pub(super) struct Explain(Check);
+pub(super) struct Explain(Check<Map<String, Value>>);
 
 impl Explain {
     pub(super) fn new(world: &World) -> Self {
-        Self(Check::new(world, Reads::AccessTokenClaims))
+        Self(Check::new(world))
     }
 
     fn explain(&self, case: &Case) -> Answer {
         let token = text(case).expect("it takes only texts");
-        let explained = explain::<AccessTokenClaims>(token, &self.0.keys, &self.0.policy, case.instant());
+        let explained = explain::<Map<String, Value>>(token, &self.0.keys, &self.0.policy, case.instant());
         let passed = explained.iter().take_while(|check| check.outcome == Outcome::Passed).count();
         match explained[passed..].split_first() {
             None => Answer::Accepted,
@@ -134,10 +113,6 @@ impl Front for Explain {
 
     fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
         Box::pin(std::future::ready(self.explain(case)))
-    }
-
-    fn reads(&self) -> Reads {
-        self.0.reads()
     }
 }
 
@@ -166,10 +141,6 @@ impl Front for Verify {
     fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
         let token = text(case).expect("it takes only texts");
         Box::pin(async move { answer_of(self.0.verify_at::<AccessTokenClaims>(token, case.instant()).await) })
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::AccessTokenClaims
     }
 }
 

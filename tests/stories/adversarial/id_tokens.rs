@@ -50,6 +50,14 @@ pub(super) fn cases_of_any_type() -> Vec<Case> {
     table.refuse("not yet", holding(with(claims(), "nbf", EXPIRES_AT)), "not_yet_valid");
     table.refuse("bound to a key", holding(with(claims(), "cnf", json!({"kid": "k"}))), "unsupported_confirmation");
     table.refuse("an empty cnf", holding(with(claims(), "cnf", json!({}))), "unsupported_confirmation");
+    table.section("and nothing is asked that belongs to one kind of token");
+    for claim in ["sub", "iat", "jti", "client_id", "scope"] {
+        table.accept(format!("no {claim}"), holding(without(claims(), claim)));
+    }
+    for claim in ["sid", "acr", "amr", "roles", "nonce", "at_hash"] {
+        table.accept(format!("{claim} is anything"), holding(with(claims(), claim, json!({"a": [1, null]}))));
+    }
+    table.section("critical is critical");
     let critical = with(missing.clone(), "crit", json!(["exp"]));
     table.refuse("crit", token(Algorithm::EdDSA, &critical, &claims()), "critical_header");
     table.into_cases()
@@ -134,6 +142,23 @@ fn required(table: &mut Table) {
             table.refuse(format!("{claim}: {text}"), token, "malformed_claim");
         }
     }
+    table.section("OpenID Connect Core §2, §3.1.3.6, RFC 8176: optional claims have their types");
+    for claim in ["nonce", "acr", "at_hash", "sid", "jti"] {
+        for text in ["null", "true", "1", "[]", "{}"] {
+            let token = raw_token(Algorithm::EdDSA, id_header().to_string(), with_text(id_claims(), claim, text));
+            table.refuse(format!("{claim}: {text}"), token, "malformed_claim");
+        }
+        table.accept(claim, holding(&with(id_claims(), claim, "x")));
+    }
+    for text in ["null", "\"pwd\"", "{}", "[1]", "[\"pwd\",null]"] {
+        let token = raw_token(Algorithm::EdDSA, id_header().to_string(), with_text(id_claims(), "amr", text));
+        table.refuse(format!("amr: {text}"), token, "malformed_claim");
+    }
+    table.accept("amr", holding(&with(id_claims(), "amr", json!(["pwd", "otp"]))));
+    for claim in ["roles", "email", "address"] {
+        table.accept(format!("{claim} is anything"), holding(&with(id_claims(), claim, json!({"a": [1, null]}))));
+    }
+    table.section("the rest is as for any token");
     table.refuse("expired", holding(&with(id_claims(), "exp", 1)), "expired");
     table.refuse("not yet", holding(&with(id_claims(), "nbf", EXPIRES_AT)), "not_yet_valid");
     table.refuse("auth_time is a text", holding(&with(id_claims(), "auth_time", "now")), "malformed_claim");

@@ -11,7 +11,7 @@ use keywheel_verifier::{Limits, Verifier, VerifyError};
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-use super::fronts::{Check, CommandLine, Front, Reads, VerifyNow, fits};
+use super::fronts::{Check, CommandLine, Front, VerifyNow, fits};
 use super::origin::{Origin, Reply};
 use super::poisoned_keys::{KeySet, poisoned, stranger};
 use super::signer::{Key, good, our_keys, with};
@@ -125,7 +125,7 @@ async fn verdicts_that_are_wrong(set: &KeySet) -> Vec<String> {
     let first = verifier.verify::<Map<String, Value>>(&good(Algorithm::EdDSA)).await;
     assert!(first.is_ok(), "{}: {first:?}", set.name);
     let fronts: [(&str, &dyn Front); 3] = [
-        ("check", &Check::new(&world, Reads::AnyClaims)),
+        ("check", &Check::<Value>::new(&world)),
         ("the verifier", &VerifyNow(verifier.clone())),
         ("the command line", &CommandLine::new(&world)),
     ];
@@ -133,7 +133,7 @@ async fn verdicts_that_are_wrong(set: &KeySet) -> Vec<String> {
     for (front_name, front) in &fronts[..if set.asks_command_line { 3 } else { 2 }] {
         for case in &set.cases {
             let answer = front.judge(case).await;
-            if !fits(&answer, case, front.reads()) {
+            if !fits(&answer, case) {
                 let (name, verdict) = (&set.name, case.verdict);
                 wrong.push(format!("{front_name}: {name}: {case}: expected {verdict:?}, got {answer:?}"));
             }

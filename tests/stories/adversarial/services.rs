@@ -14,7 +14,7 @@ use keywheel_jose::{AccessTokenClaims, Verified};
 use keywheel_verifier::{Bearer, Guard};
 use tower_service::Service as _;
 
-use super::fronts::{Answer, Answering, Front, Reads};
+use super::fronts::{Answer, Answering, Front};
 use super::origin::{self, Origin};
 use super::table::{Case, World};
 use crate::harness::{Gate, Reply, send};
@@ -40,10 +40,6 @@ impl Front for Guarded {
             if now == later { now } else { Answer::Failed(format!("now: {now:?}, and when waiting: {later:?}")) }
         })
     }
-
-    fn reads(&self) -> Reads {
-        Reads::AccessTokenClaims
-    }
 }
 
 /// A front that is a whole HTTP service: it answers 200 to whoever has a good token.
@@ -64,10 +60,6 @@ impl<S: Service> Front for S {
 
     fn judge<'a>(&'a self, case: &'a Case) -> Answering<'a> {
         Box::pin(async move { answer_over_http(case, &self.answer_to(case).await) })
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::AccessTokenClaims
     }
 }
 

@@ -26,8 +26,6 @@ pub(super) enum Verdict {
     Accept,
     /// It does not, for the reason of this code.
     Refuse(&'static str),
-    /// It holds, and lacks something that RFC 9068 §2.2 promises: who reads [`keywheel_jose::AccessTokenClaims`] refuses it.
-    Incomplete,
 }
 
 impl fmt::Display for Case {
