@@ -1,6 +1,7 @@
 //! Whole stories across issuer and verifiers, with real processes, sockets, signals and seconds.
 
 mod adversarial;
+mod book;
 mod commands;
 mod emergency;
 mod harness;

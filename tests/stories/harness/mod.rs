@@ -23,7 +23,7 @@ pub(crate) use balancer::{Balancer, ServerError};
 pub(crate) use browser::{Browser, Device, Seen};
 pub(crate) use gate::Gate;
 pub(crate) use http::{Kept, RawReply, Reply, get, post_form, send, send_raw, send_with_prior_knowledge};
-pub(crate) use issuer::{Exit, Issuer, Running, Settings, example, free_addresses, program};
+pub(crate) use issuer::{Exit, Issuer, Running, Settings, example, free_addresses, program, target_folder};
 pub(crate) use landing::Landing;
 pub(crate) use panel::{Panel, Verdict};
 pub(crate) use person::{End, Form, Person, urlencoded};

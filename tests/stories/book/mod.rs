@@ -1,0 +1,100 @@
+//! The book and the README do what they say: every command in them is run in the order of its page, in a fresh folder,
+//! beside a real server, and prints what is shown.
+
+mod page;
+mod run;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use page::Page;
+
+/// A test for each page that has commands to run.
+macro_rules! pages {
+    ($($test:ident: $page:literal,)*) => {
+        /// The pages that are run.
+        const RUN: &[&str] = &[$($page),*];
+        $(
+            #[tokio::test]
+            async fn $test() {
+                let book = book();
+                run::run(&book.join(concat!($page, ".md")), $page, &book).await;
+            }
+        )*
+    };
+}
+
+pages! {
+    quick_start: "quick-start",
+    sign_in: "sign-in",
+    concepts_tokens: "concepts/tokens",
+    grants_client_credentials: "grants/client-credentials",
+    grants_authorization_code: "grants/authorization-code",
+    grants_refresh: "grants/refresh",
+    grants_userinfo: "grants/userinfo",
+    grants_introspection: "grants/introspection",
+    grants_revocation: "grants/revocation",
+    grants_logout: "grants/logout",
+    grants_session_api: "grants/session-api",
+    grants_private_key_jwt: "grants/private-key-jwt",
+    operate_configuration: "operate/configuration",
+    operate_rotation: "operate/rotation",
+    operate_emergency: "operate/emergency",
+    operate_key_encryption_key: "operate/key-encryption-key",
+    operate_backup: "operate/backup",
+    operate_upgrade: "operate/upgrade",
+    operate_scaling: "operate/scaling",
+    operate_audit: "operate/audit",
+    operate_monitoring: "operate/monitoring",
+}
+
+/// Why a block may not be run; each is written out beside its block. A new reason is thought about here first.
+const REASONS: &[&str] = &[
+    "it is how the program under test is built",
+    "it needs a PostgreSQL with your data",
+    "the tests bring packages in the versions that the pages name",
+];
+
+#[test]
+fn every_page_with_commands_is_run_and_what_is_not_run_says_why() {
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut steps = 0;
+    for (name, path) in pages_of(&book()) {
+        let page = Page::read(&path, &name);
+        let is_run = RUN.contains(&name.as_str());
+        assert_eq!(!page.steps.is_empty(), is_run, "{name} has {} things to run", page.steps.len());
+        steps += page.steps.len();
+        for block in page.not_run {
+            reasons.entry(block.why).or_default().push(block.place);
+        }
+    }
+    for (why, places) in &reasons {
+        assert!(REASONS.contains(&why.as_str()), "{why}: {places:?}");
+    }
+    let not_run: usize = reasons.values().map(Vec::len).sum();
+    assert!(not_run * 5 < steps, "{not_run} blocks of {steps} are not run: {reasons:#?}");
+}
+
+fn book() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/issuer/book/src")
+}
+
+/// The pages below a folder, by name: their path without the ending.
+fn pages_of(folder: &Path) -> BTreeMap<String, PathBuf> {
+    let mut pages = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).expect("a folder of the book") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "md") {
+                let name = path.strip_prefix(folder).expect("below it").with_extension("");
+                pages.insert(name.to_str().expect("UTF-8").to_owned(), path);
+            }
+        }
+    }
+    assert!(!pages.is_empty(), "no page in {}", folder.display());
+    pages
+}
