@@ -29,8 +29,10 @@ pub enum EventKind {
     SignInFailed,
     /// An attempt was refused without looking at the password, because there were too many.
     SignInThrottled,
-    /// A session ended.
+    /// A session was ended.
     SignedOut,
+    /// A session came to its end, or was not used for too long.
+    SessionExpired,
     /// A client could not be told that a session ended, and will not be.
     LogoutUndelivered,
     /// A client was given a grant: somebody is signed in to it.
@@ -58,6 +60,7 @@ impl EventKind {
             EventKind::SignInFailed => "user.sign_in_failed",
             EventKind::SignInThrottled => "user.sign_in_throttled",
             EventKind::SignedOut => "user.signed_out",
+            EventKind::SessionExpired => "session.expired",
             EventKind::LogoutUndelivered => "logout.undelivered",
             EventKind::GrantIssued => "grant.issued",
             EventKind::GrantRevoked => "grant.revoked",

@@ -28,7 +28,6 @@ mod event_reader;
 mod events;
 mod fetchers;
 mod grants;
-pub(crate) mod housekeeping;
 mod keys;
 mod logout_queue;
 mod purge;
@@ -472,7 +471,7 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
 
 /// Version, name, and the text for SQLite and PostgreSQL, which differ in BLOB and BYTEA. Never edit one that has been
 /// released: checksums are compared.
-const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
     (1, "keys and clients", include_str!("migrations/sqlite-0001.sql"), include_str!("migrations/postgres-0001.sql")),
     (2, "audit", include_str!("migrations/sqlite-0002.sql"), include_str!("migrations/postgres-0002.sql")),
     (3, "fetchers", include_str!("migrations/sqlite-0003.sql"), include_str!("migrations/postgres-0003.sql")),
@@ -480,6 +479,7 @@ const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
     (5, "sign-in", include_str!("migrations/sqlite-0005.sql"), include_str!("migrations/postgres-0005.sql")),
     (6, "client metadata", include_str!("migrations/sqlite-0006.sql"), include_str!("migrations/postgres-0006.sql")),
     (7, "event reader", include_str!("migrations/sqlite-0007.sql"), include_str!("migrations/postgres-0007.sql")),
+    (8, "user details", include_str!("migrations/sqlite-0008.sql"), include_str!("migrations/postgres-0008.sql")),
 ];
 
 /// Between two tries to set up a file that somebody else is setting up.

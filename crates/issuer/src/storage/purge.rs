@@ -73,7 +73,7 @@ enum Until {
 }
 
 /// What is forgotten, and how; `$1` is until when, `$2` how many. A grant goes when none of its tokens can be alive, and
-/// takes its used refresh tokens and its code with it. What can be given more time is asked once more whether it is over:
+/// takes its used refresh tokens and its code with it. A session goes when it is over and was ended, of which its clients hear. What can be given more time is asked once more whether it is over:
 /// on PostgreSQL that is seen when the row is taken, the list of rows may be older.
 const PURGES: [(&str, &str, Until); 10] = [
     (
@@ -102,13 +102,14 @@ const PURGES: [(&str, &str, Until); 10] = [
     (
         "sessions",
         "DELETE FROM sessions WHERE sid IN \
-         (SELECT sid FROM sessions WHERE expires_at <= $1 LIMIT $2) AND expires_at <= $1",
+         (SELECT sid FROM sessions WHERE expires_at <= $1 AND ended_at IS NOT NULL LIMIT $2) AND expires_at <= $1",
         Until::Now,
     ),
     (
         "sessions",
         "DELETE FROM sessions WHERE sid IN \
-         (SELECT sid FROM sessions WHERE idle_expires_at <= $1 LIMIT $2) AND idle_expires_at <= $1",
+         (SELECT sid FROM sessions WHERE idle_expires_at <= $1 AND ended_at IS NOT NULL LIMIT $2) \
+         AND idle_expires_at <= $1",
         Until::Now,
     ),
     (

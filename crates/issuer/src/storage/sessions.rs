@@ -14,6 +14,7 @@ use sqlx::any::AnyRow;
 
 use super::columns::{Columns, list, yes};
 use super::events::{EventKind, NewEvent, Origin, tell};
+use super::grants::revoke;
 use super::logout_queue::{LogoutTarget, enqueue};
 use super::{Store, StoreError, Transition};
 
@@ -22,15 +23,6 @@ macro_rules! live_session {
     () => {
         "SELECT sessions.* FROM sessions JOIN users ON users.id = sessions.user_id AND users.disabled = 0 \
          WHERE sessions.ended_at IS NULL AND sessions.expires_at > $1 AND sessions.idle_expires_at > $1"
-    };
-}
-
-/// The start of every note that a live session is used, at `$1`, so that it is idle from `$2` on.
-macro_rules! touch_session {
-    () => {
-        "UPDATE sessions SET last_seen_at = CASE WHEN last_seen_at < $1 THEN $1 ELSE last_seen_at END, \
-         idle_expires_at = CASE WHEN idle_expires_at < $2 THEN $2 ELSE idle_expires_at END \
-         WHERE ended_at IS NULL AND expires_at > $1 AND idle_expires_at > $1"
     };
 }
 
@@ -207,33 +199,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn touch_session(
-        &self,
-        cookie_sha256: &[u8; 32],
-        now: Timestamp,
-        idle_until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let touch = sqlx::query(concat!(touch_session!(), " AND cookie_sha256 = $3"))
-            .bind(now.as_unix())
-            .bind(idle_until.as_unix())
-            .bind(cookie_sha256.as_slice());
-        Ok(self.change(touch, "note that a session is used").await? == 1)
-    }
-
-    /// [`touch_session`](Self::touch_session) by what apps know it by, for those that renew its tokens without its cookie.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database does not answer.
-    pub async fn touch_session_by_sid(
-        &self,
-        sid: &str,
-        now: Timestamp,
-        idle_until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let touch = sqlx::query(concat!(touch_session!(), " AND sid = $3"))
-            .bind(now.as_unix())
-            .bind(idle_until.as_unix())
-            .bind(sid);
+    pub async fn touch_session(&self, sid: &str, now: Timestamp, idle_until: Timestamp) -> Result<bool, StoreError> {
+        let touch = sqlx::query(
+            "UPDATE sessions SET last_seen_at = CASE WHEN last_seen_at < $1 THEN $1 ELSE last_seen_at END, \
+             idle_expires_at = CASE WHEN idle_expires_at < $2 THEN $2 ELSE idle_expires_at END \
+             WHERE sid = $3 AND ended_at IS NULL AND expires_at > $1 AND idle_expires_at > $1",
+        )
+        .bind(now.as_unix())
+        .bind(idle_until.as_unix())
+        .bind(sid);
         Ok(self.change(touch, "note that a session is used").await? == 1)
     }
 
@@ -264,8 +238,46 @@ impl Store {
     ) -> Result<Option<EndedSession>, StoreError> {
         const DOING: &str = "end a session";
         let mut transaction = self.begin(DOING).await?;
-        let ended = end_by_sid(&mut transaction, sid, targets, origin).await;
+        let ended = end_by_sid(&mut transaction, sid, Which::Any, targets, origin).await;
         let ended = ended.map_err(|source| self.read_error(DOING, source))?;
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(ended)
+    }
+
+    /// Ends up to `limit` sessions that are over at `now`, because of their age or for want of use, as
+    /// [`end_session`](Self::end_session) does. Of many that do so at once, one ends each.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is changed then.
+    pub async fn end_expired_sessions(
+        &self,
+        now: Timestamp,
+        limit: u32,
+        targets: &[LogoutTarget],
+    ) -> Result<Vec<EndedSession>, StoreError> {
+        const DOING: &str = "end sessions that are over";
+        let failed = |source| self.read_error(DOING, source);
+        // Most of the time there are none, and a reader is enough to see it. In one order, so that two who end them at
+        // once never wait for each other.
+        let rows = sqlx::query(
+            "SELECT sid FROM sessions WHERE ended_at IS NULL AND (expires_at <= $1 OR idle_expires_at <= $1) \
+             ORDER BY user_id, sid LIMIT $2",
+        )
+        .bind(now.as_unix())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let origin = Origin { at: now, address: None };
+        let mut transaction = self.begin(DOING).await?;
+        let mut ended = Vec::new();
+        for row in rows {
+            let sid: String = row.try_get(0).map_err(failed)?;
+            ended.extend(end_by_sid(&mut transaction, &sid, Which::Expired, targets, &origin).await.map_err(failed)?);
+        }
         self.commit_quietly(transaction, DOING).await?;
         Ok(ended)
     }
@@ -307,6 +319,42 @@ impl Store {
         self.commit_quietly(transaction, DOING).await?;
         Ok(ended)
     }
+
+    /// [`end_sessions_of_user`](Self::end_sessions_of_user), and every grant for offline use besides.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is changed then.
+    pub async fn end_all_access_of_user(
+        &self,
+        user_id: &str,
+        targets: &[LogoutTarget],
+        origin: &Origin<'_>,
+    ) -> Result<Vec<EndedSession>, StoreError> {
+        const DOING: &str = "end all access of a user";
+        let failed = |source| self.read_error(DOING, source);
+        let mut transaction = self.begin(DOING).await?;
+        take_user(&mut transaction, user_id).await.map_err(failed)?;
+        let ended = end_all(&mut transaction, user_id, targets, origin).await.map_err(failed)?;
+        let rows = sqlx::query("SELECT id FROM grants WHERE user_id = $1 AND revoked_at IS NULL ORDER BY id")
+            .bind(user_id)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        for row in rows {
+            let id: String = row.try_get(0).map_err(failed)?;
+            revoke(&mut transaction, &id, EventKind::GrantRevoked, origin).await.map_err(failed)?;
+        }
+        self.commit_quietly(transaction, DOING).await?;
+        Ok(ended)
+    }
+}
+
+/// Which sessions are to be ended.
+#[derive(Clone, Copy)]
+enum Which {
+    Any,
+    /// Those that are over, and nobody ended.
+    Expired,
 }
 
 /// Takes the user's row, without changing it.
@@ -363,7 +411,7 @@ pub(super) async fn end_all(
             .await?;
     let mut ended = Vec::new();
     for row in &rows {
-        ended.push(follow_up(transaction, row, targets, origin).await?);
+        ended.push(follow_up(transaction, row, EventKind::SignedOut, targets, origin).await?);
     }
     sqlx::query(
         "UPDATE grants SET revoked_at = $2 WHERE user_id = $1 AND sid IS NOT NULL AND offline = 0 \
@@ -438,12 +486,13 @@ async fn end_by_cookie(
         .await?;
     let Some(row) = row else { return Ok(None) };
     let sid: String = row.try_get(0)?;
-    end_by_sid(transaction, &sid, targets, origin).await
+    end_by_sid(transaction, &sid, Which::Any, targets, origin).await
 }
 
 async fn end_by_sid(
     transaction: &mut Transition,
     sid: &str,
+    which: Which,
     targets: &[LogoutTarget],
     origin: &Origin<'_>,
 ) -> Result<Option<EndedSession>, sqlx::Error> {
@@ -451,14 +500,21 @@ async fn end_by_sid(
         .bind(sid)
         .execute(&mut **transaction)
         .await?;
-    let row =
-        sqlx::query("UPDATE sessions SET ended_at = $2 WHERE sid = $1 AND ended_at IS NULL RETURNING sid, user_id")
-            .bind(sid)
-            .bind(origin.at.as_unix())
-            .fetch_optional(&mut **transaction)
-            .await?;
+    let (text, event) = match which {
+        Which::Any => (
+            "UPDATE sessions SET ended_at = $2 WHERE sid = $1 AND ended_at IS NULL RETURNING sid, user_id",
+            EventKind::SignedOut,
+        ),
+        // Somebody may have come back to it meanwhile.
+        Which::Expired => (
+            "UPDATE sessions SET ended_at = $2 WHERE sid = $1 AND ended_at IS NULL \
+             AND (expires_at <= $2 OR idle_expires_at <= $2) RETURNING sid, user_id",
+            EventKind::SessionExpired,
+        ),
+    };
+    let row = sqlx::query(text).bind(sid).bind(origin.at.as_unix()).fetch_optional(&mut **transaction).await?;
     match row {
-        Some(row) => follow_up(transaction, &row, targets, origin).await.map(Some),
+        Some(row) => follow_up(transaction, &row, event, targets, origin).await.map(Some),
         None => Ok(None),
     }
 }
@@ -467,6 +523,7 @@ async fn end_by_sid(
 async fn follow_up(
     transaction: &mut Transition,
     row: &AnyRow,
+    event: EventKind,
     targets: &[LogoutTarget],
     origin: &Origin<'_>,
 ) -> Result<EndedSession, sqlx::Error> {
@@ -485,7 +542,7 @@ async fn follow_up(
         enqueue(transaction, target, &user_id, Some(&sid), origin.at).await?;
     }
     let event = NewEvent {
-        kind: EventKind::SignedOut,
+        kind: event,
         user_id: Some(&user_id),
         client_id: None,
         sid: Some(&sid),

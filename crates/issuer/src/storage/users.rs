@@ -15,7 +15,18 @@ use super::events::Origin;
 use super::logout_queue::LogoutTarget;
 use super::sessions::{EndedSession, end_all, take_user};
 use super::{Store, StoreError, Transition};
-use crate::users::{NewUser, PasswordHash, User, login_key};
+use crate::oidc::opaque::sha256;
+use crate::users::{CURRENT_PREFIX, NewUser, PasswordHash, Rights, User, login_key};
+
+/// The start of every query for users. The columns are named, so that a later version can add some while this one runs.
+macro_rules! select_user {
+    () => {
+        "SELECT users.id, users.username, users.email, users.email_verified, users.claims, users.roles, users.groups, \
+         users.password_hash, users.disabled, users.declared, users.created_at, users.updated_at, \
+         users.password_changed_at, user_details.scopes, user_details.client_roles, user_details.declared_sha256 \
+         FROM users LEFT JOIN user_details ON user_details.user_id = users.id"
+    };
+}
 
 /// What became of users to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +54,8 @@ pub struct UserChange {
     pub roles: Option<Vec<String>>,
     /// Other groups.
     pub groups: Option<Vec<String>>,
+    /// Other rights.
+    pub rights: Option<Rights>,
 }
 
 /// What became of a change.
@@ -88,7 +101,7 @@ impl Store {
             if let Some(taken) = take_names(&mut transaction, &user.id, &Names::of(user)).await.map_err(failed)? {
                 return Ok(taken.into());
             }
-            entries.push(Entry::new("user.added", &user.id, json!({ "username": user.username, "roles": user.roles })));
+            entries.push(Entry::new("user.added", &user.id, told(user)));
         }
         self.record(&mut transaction, entries, by).await?;
         self.commit_quietly(transaction, DOING).await?;
@@ -98,7 +111,8 @@ impl Store {
     /// Makes the users of the configuration what it says, by their names: new ones are stored with the given id, others
     /// keep theirs, one that was stored otherwise becomes declared, and one that is no longer declared is disabled as by
     /// [`disable_user`](Self::disable_user).
-    /// `disabled` and `password_hash` too are as given, so whoever calls this passes on a hash that still fits.
+    /// `disabled` and `password_hash` too are as given, so whoever calls this passes on a hash that still fits. One that
+    /// was given the last time too is left as it is stored, since its owner may have signed in and had it made anew.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer; nothing is stored then.
@@ -121,27 +135,44 @@ impl Store {
         let mut entries = Vec::new();
         let mut declared = Vec::new();
         let mut changed = Vec::new();
+        let mut fingerprints = Vec::new();
         for user in in_order(users) {
-            let row = sqlx::query("SELECT * FROM users WHERE username_key = $1")
+            let row = sqlx::query(concat!(select_user!(), " WHERE users.username_key = $1"))
                 .bind(login_key(&user.username))
                 .fetch_optional(&mut *transaction)
                 .await
                 .map_err(failed)?;
             let known = row.as_ref().map(read_user).transpose()?;
+            let given_before: Option<Vec<u8>> = match &row {
+                Some(row) => row.try_get("declared_sha256").map_err(failed)?,
+                None => None,
+            };
+            let given = user.password_hash.as_ref().map(fingerprint);
+            let mut user = user.clone();
+            if let Some(known) = known.as_ref().filter(|known| known.declared)
+                && given.is_some()
+                && given_before.as_deref() == given.as_ref().map(<[u8; 32]>::as_slice)
+            {
+                user.password_hash.clone_from(&known.password_hash);
+            }
             let id = known.as_ref().map_or(&user.id, |known| &known.id).clone();
             declared.push(id.clone());
-            if known.as_ref().is_some_and(|known| is_as_declared(known, user)) {
+            if given_before.as_deref() != given.as_ref().map(<[u8; 32]>::as_slice) || known.is_none() {
+                fingerprints.push((id.clone(), given));
+            }
+            if known.as_ref().is_some_and(|known| is_as_declared(known, &user)) {
                 continue;
             }
             match &known {
-                Some(known) => replace(&mut transaction, known, user, by.at()).await.map_err(failed)?,
-                None => insert(&mut transaction, user, Declared::Yes, by.at()).await.map_err(failed)?,
+                Some(known) => replace(&mut transaction, known, &user, by.at()).await.map_err(failed)?,
+                None => insert(&mut transaction, &user, Declared::Yes, by.at()).await.map_err(failed)?,
             }
-            release_names(&mut transaction, &id, &Names::of(user)).await.map_err(failed)?;
+            release_names(&mut transaction, &id, &Names::of(&user)).await.map_err(failed)?;
             if user.disabled {
                 end_everything(&mut transaction, &id, targets, by).await.map_err(failed)?;
             }
-            let details = json!({ "username": user.username, "roles": user.roles, "disabled": user.disabled });
+            let mut details = told(&user);
+            details["disabled"] = user.disabled.into();
             entries.push(Entry::new("user.declared", &id, details));
             changed.push((id, user));
         }
@@ -169,9 +200,12 @@ impl Store {
         }
         // Last, when every name that is given up is free.
         for (id, user) in changed {
-            if let Some(taken) = take_names(&mut transaction, &id, &Names::of(user)).await.map_err(failed)? {
+            if let Some(taken) = take_names(&mut transaction, &id, &Names::of(&user)).await.map_err(failed)? {
                 return Ok(taken.into());
             }
+        }
+        for (id, given) in fingerprints {
+            note_declared_hash(&mut transaction, &id, given).await.map_err(failed)?;
         }
         self.record(&mut transaction, entries, by).await?;
         self.commit_quietly(transaction, DOING).await?;
@@ -183,7 +217,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn user_by_id(&self, id: &str) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query("SELECT * FROM users WHERE id = $1").bind(id).fetch_optional(&self.readers).await;
+        let row = sqlx::query(USER_BY_ID).bind(id).fetch_optional(&self.readers).await;
         let row = row.map_err(|source| self.read_error(READING, source))?;
         row.as_ref().map(read_user).transpose()
     }
@@ -193,9 +227,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn user_by_login(&self, login: &str) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query(
-            "SELECT users.* FROM login_names JOIN users ON users.id = login_names.user_id WHERE login_names.name = $1",
-        )
+        let row = sqlx::query(concat!(
+            select_user!(),
+            " JOIN login_names ON login_names.user_id = users.id WHERE login_names.name = $1"
+        ))
         .bind(login_key(login))
         .fetch_optional(&self.readers)
         .await
@@ -210,13 +245,39 @@ impl Store {
     pub async fn list_users(&self, after: Option<&str>, limit: u32) -> Result<Vec<User>, StoreError> {
         // No name is empty, so every one is after this.
         let after = after.map(login_key).unwrap_or_default();
-        let rows = sqlx::query("SELECT * FROM users WHERE username_key > $1 ORDER BY username_key LIMIT $2")
+        let query = concat!(select_user!(), " WHERE users.username_key > $1 ORDER BY users.username_key LIMIT $2");
+        let rows = sqlx::query(query)
             .bind(after)
             .bind(i64::from(limit))
             .fetch_all(&self.readers)
             .await
             .map_err(|source| self.read_error(READING, source))?;
         rows.iter().map(read_user).collect()
+    }
+
+    /// Up to `limit` password hashes that are not made as this version does, by the ids of their users, those after the id
+    /// `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn foreign_hashes(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, PasswordHash)>, StoreError> {
+        const DOING: &str = "read imported password hashes";
+        let failed = |source| self.read_error(DOING, source);
+        let rows = sqlx::query(
+            "SELECT id, password_hash FROM users WHERE password_hash NOT LIKE $1 AND id > $2 ORDER BY id LIMIT $3",
+        )
+        .bind(format!("{CURRENT_PREFIX}%"))
+        .bind(after.unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        let hashes = rows.iter().map(|row| Ok((row.try_get(0)?, PasswordHash::new(row.try_get(1)?))));
+        hashes.collect::<Result<_, sqlx::Error>>().map_err(failed)
     }
 
     /// Changes a user.
@@ -228,16 +289,19 @@ impl Store {
         let failed = |source| self.read_error(DOING, source);
         let mut transaction = self.begin(DOING).await?;
         take_user(&mut transaction, id).await.map_err(failed)?;
-        let row = sqlx::query("SELECT * FROM users WHERE id = $1").bind(id).fetch_optional(&mut *transaction).await;
+        let row = sqlx::query(USER_BY_ID).bind(id).fetch_optional(&mut *transaction).await;
         let Some(row) = row.map_err(failed)? else { return Ok(UserUpdate::Unknown) };
         let mut user = read_user(&row)?;
-        let UserChange { username, email, email_verified, claims, roles, groups } = change.clone();
+        let UserChange { username, email, email_verified, claims, roles, groups, rights } = change.clone();
         user.username = username.unwrap_or(user.username);
         user.email = email.unwrap_or(user.email);
         user.email_verified = email_verified.unwrap_or(user.email_verified);
         user.claims = claims.unwrap_or(user.claims);
         user.roles = roles.unwrap_or(user.roles);
         user.groups = groups.unwrap_or(user.groups);
+        if let Some(rights) = &rights {
+            set_rights(&mut transaction, id, rights).await.map_err(failed)?;
+        }
         sqlx::query(
             "UPDATE users SET username = $2, username_key = $3, email = $4, email_verified = $5, claims = $6, \
              roles = $7, groups = $8, updated_at = $9 WHERE id = $1",
@@ -269,9 +333,14 @@ impl Store {
             ("claims", change.claims.is_some()),
             ("roles", change.roles.is_some()),
             ("groups", change.groups.is_some()),
+            ("scopes", rights.as_ref().is_some_and(|rights| rights.scopes != user.rights.scopes)),
+            ("client_roles", rights.as_ref().is_some_and(|rights| rights.client_roles != user.rights.client_roles)),
         ];
         let changed: Vec<&str> = changed.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
-        let details = json!({ "changed": changed, "roles": change.roles, "groups": change.groups });
+        let mut details = json!({ "changed": changed, "roles": change.roles, "groups": change.groups });
+        if let Some(rights) = rights {
+            (details["scopes"], details["client_roles"]) = (json!(rights.scopes), json!(rights.client_roles));
+        }
         self.record(&mut transaction, vec![Entry::new("user.changed", id, details)], by).await?;
         self.commit_quietly(transaction, DOING).await?;
         Ok(UserUpdate::Updated)
@@ -484,8 +553,52 @@ async fn insert(
     .bind(now.as_unix())
     .bind(user.password_hash.as_ref().map(|_| now.as_unix()))
     .execute(&mut **transaction)
+    .await?;
+    if user.rights.is_empty() { Ok(()) } else { set_rights(transaction, &user.id, &user.rights).await }
+}
+
+async fn set_rights(transaction: &mut Transition, user_id: &str, rights: &Rights) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO user_details (user_id, scopes, client_roles) VALUES ($1, $2, $3) \
+         ON CONFLICT (user_id) DO UPDATE SET scopes = excluded.scopes, client_roles = excluded.client_roles",
+    )
+    .bind(user_id)
+    .bind(list(&rights.scopes))
+    .bind(serde_json::to_string(&rights.client_roles).expect("lists of strings are JSON"))
+    .execute(&mut **transaction)
     .await
     .map(|_| ())
+}
+
+/// Notes which password hash the configuration gave a user.
+async fn note_declared_hash(
+    transaction: &mut Transition,
+    user_id: &str,
+    fingerprint: Option<[u8; 32]>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO user_details (user_id, scopes, client_roles, declared_sha256) VALUES ($1, '[]', '{}', $2) \
+         ON CONFLICT (user_id) DO UPDATE SET declared_sha256 = excluded.declared_sha256",
+    )
+    .bind(user_id)
+    .bind(fingerprint.map(Vec::from))
+    .execute(&mut **transaction)
+    .await
+    .map(|_| ())
+}
+
+fn fingerprint(hash: &PasswordHash) -> [u8; 32] {
+    sha256(hash.expose())
+}
+
+/// What the audit log says of somebody who is new.
+fn told(user: &NewUser) -> Value {
+    let mut details = json!({ "username": user.username, "roles": user.roles });
+    if !user.rights.is_empty() {
+        let Rights { scopes, client_roles } = &user.rights;
+        (details["scopes"], details["client_roles"]) = (json!(scopes), json!(client_roles));
+    }
+    details
 }
 
 /// Makes a stored user what the configuration says.
@@ -513,12 +626,13 @@ async fn replace(
     .bind(now.as_unix())
     .bind(password_changed_at.map(Timestamp::as_unix))
     .execute(&mut **transaction)
-    .await
-    .map(|_| ())
+    .await?;
+    if known.rights == user.rights { Ok(()) } else { set_rights(transaction, &known.id, &user.rights).await }
 }
 
 fn is_as_declared(known: &User, user: &NewUser) -> bool {
-    let NewUser { id: _, username, email, email_verified, claims, roles, groups, password_hash, disabled } = user;
+    let NewUser { id: _, username, email, email_verified, claims, roles, groups, rights, password_hash, disabled } =
+        user;
     known.declared
         && known.username == *username
         && known.email == *email
@@ -526,6 +640,7 @@ fn is_as_declared(known: &User, user: &NewUser) -> bool {
         && known.claims == *claims
         && known.roles == *roles
         && known.groups == *groups
+        && known.rights == *rights
         && known.password_hash == *password_hash
         && known.disabled == *disabled
 }
@@ -550,6 +665,10 @@ fn read_user(row: &AnyRow) -> Result<User, StoreError> {
         claims: row.json("claims")?,
         roles: row.json("roles")?,
         groups: row.json("groups")?,
+        rights: Rights {
+            scopes: row.maybe_json("scopes")?.unwrap_or_default(),
+            client_roles: row.maybe_json("client_roles")?.unwrap_or_default(),
+        },
         password_hash: row.get::<Option<String>>("password_hash")?.map(PasswordHash::new),
         disabled: row.flag("disabled")?,
         declared: row.flag("declared")?,
@@ -559,4 +678,5 @@ fn read_user(row: &AnyRow) -> Result<User, StoreError> {
     })
 }
 
+const USER_BY_ID: &str = concat!(select_user!(), " WHERE users.id = $1");
 const READING: &str = "read a user";

@@ -44,7 +44,7 @@ async fn a_session_is_read_as_it_was_stored(place: Place) {
 async fn a_session_lives_while_it_is_used_up_to_its_end(place: Place) {
     let store = place.open().await;
     signed_in(&store, "alice", 1).await;
-    let touch = async |seconds, until| store.touch_session(&[1; 32], at(seconds), at(until)).await.expect("answered");
+    let touch = async |seconds, until| store.touch_session("sid-1", at(seconds), at(until)).await.expect("answered");
 
     assert!(live(&store, 1, 1999).await.is_some());
     assert!(live(&store, 1, 2000).await.is_none(), "idle");
@@ -55,15 +55,14 @@ async fn a_session_lives_while_it_is_used_up_to_its_end(place: Place) {
     assert_eq!((touched.last_seen_at, touched.idle_expires_at), (at(1999), at(9000)));
     assert!(live(&store, 1, 5000).await.is_none(), "over, however much it is used");
     assert!(!touch(5000, 9000).await);
-    assert!(!store.touch_session(&[9; 32], at(1000), at(1001)).await.expect("answered"));
+    assert!(!store.touch_session("sid-9", at(1000), at(1001)).await.expect("answered"));
 }
 
 async fn a_session_is_used_by_apps_that_know_its_sid(place: Place) {
     let store = place.open().await;
     let (_, sid) = signed_in(&store, "alice", 1).await;
-    let touch = async |sid: &str, seconds, until| {
-        store.touch_session_by_sid(sid, at(seconds), at(until)).await.expect("answered")
-    };
+    let touch =
+        async |sid: &str, seconds, until| store.touch_session(sid, at(seconds), at(until)).await.expect("answered");
 
     assert!(touch(&sid, 1999, 9000).await);
     let touched = live(&store, 1, 4999).await.expect("alive");
@@ -200,6 +199,68 @@ async fn of_eight_that_end_a_session_one_does(place: Place) {
     let due = stores[0].due_logouts(at(1200), 9, Duration::from_secs(30)).await.expect("answered");
     assert_eq!(due.len(), 1);
     assert_eq!(told(&stores[0]).await, ["user.signed_in", "user.signed_out"]);
+}
+
+async fn of_eight_that_end_what_is_over_one_ends_each(place: Place) {
+    let stores = eight(&place).await;
+    for (name, number) in [("alice", 1), ("bob", 2), ("carol", 3)] {
+        let (user_id, sid) = signed_in(&stores[0], name, number).await;
+        let grant = grant(&user_id, Some(&sid), name);
+        assert!(stores[0].insert_grant(&grant, None, at(9000), &from(1100)).await.expect("stored"));
+    }
+    assert!(stores[0].touch_session("sid-3", at(1900), at(9000)).await.expect("answered"));
+    let end = |store: &Store, now: i64, limit: u32| {
+        let store = store.clone();
+        async move {
+            let ended = store.end_expired_sessions(at(now), limit, &[target("shop")]).await.expect("answered");
+            ended.into_iter().map(|ended| ended.sid).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(end(&stores[0], 1999, 9).await, [""; 0]);
+
+    let results = all(stores.iter().map(|store| end(store, 2000, 9)).collect()).await;
+
+    let mut ended = results.concat();
+    ended.sort();
+    assert_eq!(ended, ["sid-1", "sid-2"], "those that were not used, each once");
+    assert_eq!(stores[0].grant("alice").await.expect("answered"), None);
+    assert!(stores[0].grant("carol").await.expect("answered").is_some());
+    assert_eq!(stores[0].due_logouts(at(2000), 9, Duration::from_secs(30)).await.expect("answered").len(), 2);
+    assert_eq!(end(&stores[0], 5000, 9).await, ["sid-3"], "however much it was used");
+    assert_eq!(told(&stores[0]).await.iter().filter(|kind| *kind == "session.expired").count(), 3);
+}
+
+async fn no_more_sessions_are_ended_at_once_than_was_said(place: Place) {
+    let store = place.open().await;
+    for (name, number) in [("alice", 1), ("bob", 2), ("carol", 3)] {
+        signed_in(&store, name, number).await;
+    }
+
+    let first = store.end_expired_sessions(at(2000), 2, &[]).await.expect("answered");
+    let second = store.end_expired_sessions(at(2000), 2, &[]).await.expect("answered");
+
+    assert_eq!((first.len(), second.len()), (2, 1));
+}
+
+async fn all_access_of_a_user_ends_with_what_is_for_offline_use(place: Place) {
+    let store = place.open().await;
+    let (alice, sid) = signed_in(&store, "alice", 1).await;
+    let (bob, _) = signed_in(&store, "bob", 2).await;
+    for (user_id, id) in [(&alice, "offline"), (&bob, "of bob")] {
+        let grant = NewGrant { offline: true, ..grant(user_id, None, id) };
+        assert!(store.insert_grant(&grant, None, at(9000), &from(1100)).await.expect("stored"));
+    }
+    let online = grant(&alice, Some(&sid), "online");
+    assert!(store.insert_grant(&online, None, at(9000), &from(1100)).await.expect("stored"));
+
+    let ended = store.end_all_access_of_user(&alice, &[target("shop")], &from(1200)).await.expect("answered");
+
+    assert_eq!(ended.len(), 1);
+    for id in ["offline", "online"] {
+        assert_eq!(store.grant(id).await.expect("answered"), None, "{id}");
+    }
+    assert!(store.grant("of bob").await.expect("answered").is_some());
+    assert_eq!(told(&store).await.iter().filter(|kind| *kind == "grant.revoked").count(), 1);
 }
 
 async fn of_eight_that_take_events_one_does_until_it_has_told_them(place: Place) {
@@ -404,6 +465,9 @@ on_both!(
     a_disabled_or_removed_user_has_no_session,
     the_end_of_a_session_ends_its_grants_and_tells_its_clients,
     of_eight_that_end_a_session_one_does,
+    of_eight_that_end_what_is_over_one_ends_each,
+    no_more_sessions_are_ended_at_once_than_was_said,
+    all_access_of_a_user_ends_with_what_is_for_offline_use,
     of_eight_that_take_events_one_does_until_it_has_told_them,
     all_sessions_of_a_user_end_together,
     ends_of_all_kinds_take_turns,
