@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod check;
 mod clients;
+mod healthcheck;
 mod init;
 mod keys;
 mod output;
@@ -52,6 +53,9 @@ enum Command {
     Init,
     /// Is this configuration safe and usable? Prints the rotation plan as dates
     Check(check::Check),
+    /// Ask the server on this machine whether it is ready
+    #[command(hide = true)]
+    Healthcheck,
     /// Bring the database to the schema of this version; `serve` does it too
     Migrate,
     /// Signing keys
@@ -186,6 +190,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve => serve::serve(config).await,
         Command::Init => init::init(config),
         Command::Check(command) => command.run(config).await,
+        Command::Healthcheck => healthcheck::healthcheck(config).await,
         Command::Migrate => migrate(&Session::open(config)?).await,
         Command::Keys(command) => command.run(&Session::open(config)?).await,
         Command::Clients(command) => command.run(&Session::open(config)?).await,
