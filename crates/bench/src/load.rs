@@ -63,8 +63,17 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// No request is sent after this time.
     pub(crate) duration: Duration,
+    /// Nor after so many answers.
+    pub(crate) answers: u64,
     /// Requests a second; as many as are answered without it.
     pub(crate) rate: Option<f64>,
+}
+
+impl Plan {
+    /// As many requests as this time takes.
+    pub(crate) fn of(connections: usize, duration: Duration) -> Self {
+        Self { connections, duration, answers: u64::MAX, rate: None }
+    }
 }
 
 /// What came of it.
@@ -138,7 +147,8 @@ impl Load {
                 let Some((now, latency)) = connection.receive(index, script)? else { continue };
                 outcome.latencies.add(latency);
                 outcome.answers += 1;
-                if now >= until || !connection.send(index, script, now)? {
+                let is_over = now >= until || outcome.answers >= self.plan.answers;
+                if is_over || !connection.send(index, script, now)? {
                     under_way -= 1;
                 }
             }
@@ -354,7 +364,7 @@ mod tests {
     }
 
     fn run(address: SocketAddr, rate: Option<f64>) -> Result<Outcome> {
-        let plan = Plan { connections: 3, duration: Duration::from_millis(50), rate };
+        let plan = Plan { rate, ..Plan::of(3, Duration::from_millis(50)) };
         Load::connect(address, plan)?.run(&mut Same(get("/")))
     }
 
@@ -367,6 +377,16 @@ mod tests {
             assert!(outcome.latencies.max() > Duration::ZERO);
             assert!(outcome.elapsed >= Duration::from_millis(49));
         }
+    }
+
+    #[test]
+    fn a_load_ends_after_its_number_of_answers() {
+        let plan = Plan { answers: 20, ..Plan::of(3, Duration::from_secs(30)) };
+
+        let outcome = Load::connect(server("200 OK"), plan).and_then(|mut load| load.run(&mut Same(get("/"))));
+
+        let answers = outcome.expect("it answers").answers;
+        assert!((20..=22).contains(&answers), "two more connections wait for theirs: {answers}");
     }
 
     #[test]

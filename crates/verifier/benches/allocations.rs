@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 #![expect(clippy::disallowed_methods, reason = "the tokens are of this minute")]
+#![expect(clippy::disallowed_types, reason = "a benchmark has to sign what it verifies")]
 
 mod fixture;
 

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#![expect(clippy::disallowed_types, reason = "a benchmark has to sign what it verifies")]
 
 mod fixture;
 

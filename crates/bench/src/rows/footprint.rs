@@ -46,8 +46,7 @@ fn memory(bench: &mut Bench<'_>) -> Result<()> {
         ask(running.address, &get(JWKS))?;
         std::thread::sleep(SETTLE);
         let before = resident_mib(running.pid())?.0;
-        let duration = bench.pace.round * 4;
-        let plan = Plan { connections: bench.pace.connections, duration, rate: None };
+        let plan = Plan::of(bench.pace.connections, bench.pace.round * 4);
         Load::connect(running.address, plan)?.run(&mut Same(request("/oauth2/token", &id)))?;
         let (_, most) = resident_mib(running.pid())?;
         idle.push(before);

@@ -130,7 +130,7 @@ impl People {
     fn sign_in(running: &Process, of: usize) -> Result<Self> {
         let names: Vec<String> = (0..PEOPLE).map(|index| format!("p{}", index * of / PEOPLE)).collect();
         let cookies = names.iter().map(|name| sign_in(running, name)).collect::<Result<Vec<_>>>()?;
-        let plan = Plan { connections: PEOPLE, duration: Duration::from_secs(60), rate: None };
+        let plan = Plan::of(PEOPLE, Duration::from_secs(60));
         let mut authorize = Authorize { cookies: &cookies, left: PEOPLE, codes: Default::default() };
         Load::connect(running.address, plan)?.run(&mut authorize)?;
         let mut exchange = Exchange::new(authorize.codes);

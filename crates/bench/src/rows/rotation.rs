@@ -90,7 +90,7 @@ struct Seen {
 }
 
 fn one_window(process: &Process, duration: Duration) -> Result<Vec<Seen>> {
-    let plan = Plan { connections: 16, duration, rate: Some(RATE) };
+    let plan = Plan { rate: Some(RATE), ..Plan::of(16, duration) };
     let mut mixture = Mixture::new(plan.connections);
     Load::connect(process.address, plan)?.run(&mut mixture)?;
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;

@@ -176,6 +176,7 @@ struct Program {
 impl Rival {
     /// Starts it; `None` where it is not installed.
     fn start(&self, clients: &Path, folder: &Path, case: &Value) -> Result<Option<Program>> {
+        let clients = std::path::absolute(clients).context("there is no folder to be in")?;
         let node_modules = clients.join("node/node_modules");
         let (installed, program, file, text) = match self.runtime {
             Runtime::Node => (
