@@ -278,6 +278,7 @@ async fn on_this_machine_cookies_are_plain() {
         "keywheel-access=…; Path=/; HttpOnly; SameSite=Strict",
         "keywheel-refresh=…; Path=/; HttpOnly; SameSite=Strict",
         "keywheel-session=…; Path=/; HttpOnly; SameSite=Lax",
+        "keywheel-device=…; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax",
     ];
     assert_eq!(shapes(response.headers()), expected);
     let mut jar = Jar::default();
@@ -296,6 +297,7 @@ async fn who_is_remembered_outlives_the_window() {
         "__Host-access=…; Path=/; Max-Age=10; Secure; HttpOnly; SameSite=Strict",
         "__Host-refresh=…; Path=/; Max-Age=3600; Secure; HttpOnly; SameSite=Strict",
         "__Host-session=…; Path=/; Max-Age=3600; Secure; HttpOnly; SameSite=Lax",
+        "__Host-device=…; Path=/; Max-Age=31536000; Secure; HttpOnly; SameSite=Lax",
     ];
     assert_eq!(shapes(response.headers()), expected);
     let mut jar = Jar::default();
@@ -573,6 +575,7 @@ async fn a_client_without_the_grant_gets_no_refresh_token() {
     let expected = [
         "__Host-access=…; Path=/; Secure; HttpOnly; SameSite=Strict",
         "__Host-session=…; Path=/; Secure; HttpOnly; SameSite=Lax",
+        "__Host-device=…; Path=/; Max-Age=31536000; Secure; HttpOnly; SameSite=Lax",
     ];
     assert_eq!(shapes(response.headers()), expected);
     let mut jar = Jar::default();

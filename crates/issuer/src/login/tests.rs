@@ -224,7 +224,11 @@ async fn whoever_signs_in_gets_a_session_and_goes_on() {
     let answer = browser.sign_in("Alice@Example.com", PASSWORD).await;
 
     assert_eq!(answer.location(), "/account");
-    let [cookie] = answer.cookies().try_into().expect("one cookie");
+    let [cookie, device] = answer.cookies().try_into().expect("two cookies");
+    assert!(
+        device.starts_with("keywheel-device=")
+            && device.ends_with("; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax")
+    );
     let (value, attributes) =
         cookie.strip_prefix("keywheel-session=").and_then(|it| it.split_once(';')).expect("a cookie");
     assert_eq!(attributes, " Path=/; HttpOnly; SameSite=Lax", "a window's, and not Secure on http");
@@ -247,7 +251,10 @@ async fn on_https_cookies_are_for_this_host_alone() {
     let [form] = page.cookies().try_into().expect("one cookie");
     assert!(form.starts_with("__Host-form="));
     assert_eq!(attributes(form).as_deref(), Some(" Path=/; Secure; HttpOnly; SameSite=Lax"));
-    let [session] = answer.cookies().try_into().expect("one cookie");
+    let [session, device] = answer.cookies().try_into().expect("two cookies");
+    assert!(device.starts_with("__Host-device="));
+    let known = " Path=/; Max-Age=31536000; Secure; HttpOnly; SameSite=Lax";
+    assert_eq!(attributes(device).as_deref(), Some(known));
     assert!(session.starts_with("__Host-session="));
     let remembered = " Path=/; Max-Age=2592000; Secure; HttpOnly; SameSite=Lax";
     assert_eq!(attributes(session).as_deref(), Some(remembered));
@@ -331,7 +338,8 @@ async fn nobody_is_remembered_where_that_is_not_offered() {
     let fields = [("username", "alice"), ("password", PASSWORD), ("remember", "yes")];
     let answer = browser.sign_in_for("", &fields).await;
 
-    assert!(!answer.cookies().concat().contains("Max-Age"));
+    let [session, _] = answer.cookies().try_into().expect("two cookies");
+    assert!(session.starts_with("keywheel-session=") && !session.contains("Max-Age"), "{session}");
 }
 
 #[tokio::test]

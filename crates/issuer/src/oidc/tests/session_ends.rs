@@ -51,7 +51,8 @@ fn over() -> Result<String, String> {
 #[tokio::test]
 async fn a_session_that_is_over_is_ended_as_by_a_sign_out() {
     let world = World::with(|clients| {
-        clients[1].backchannel_logout_uri =
+        let shop = clients.iter_mut().find(|client| client.id == "shop").expect("a shop");
+        shop.backchannel_logout_uri =
             Some(crate::clients::WebUri::parse("https://shop.example.com/back").expect("a URI"));
     })
     .await;
