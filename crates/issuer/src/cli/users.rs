@@ -281,6 +281,7 @@ impl Add {
         })?;
         let [user] = &added[..] else { return Err(Failure::failed("no user was added")) };
         note(format_args!("user {} is added", user.username));
+        tell_of_free_scopes(session, &user.rights);
         match told {
             Some(GivenPassword::Plain(password)) => tell_password(&user.id, &user.username, &password, self.json),
             _ if self.json => Ok(print_json(&json!({ "sub": user.id, "username": user.username }))?),
@@ -309,6 +310,7 @@ impl Set {
         ops::change_user(store, &user, &change, &session.by()).await?;
         let user = ops::find_user(store, &user.id).await?;
         note(format_args!("user {} is changed", user.username));
+        tell_of_free_scopes(session, &user.rights);
         if self.json { Ok(print_json(&document(&user))?) } else { Ok(()) }
     }
 }
@@ -353,6 +355,13 @@ impl PasswordSource {
         judge_new_password(&password, about)
             .map_err(|weakness| Failure::usage(format!("this password is not taken: {weakness}")))?;
         Ok(password)
+    }
+}
+
+/// A scope that everybody may have need not be granted.
+fn tell_of_free_scopes(session: &Session, rights: &Rights) {
+    for scope in rights.scopes.iter().filter(|scope| !session.config.scopes.restrict(std::slice::from_ref(*scope))) {
+        note(format_args!("they have {scope}, to no effect: no [[scope]] of it has roles in the configuration"));
     }
 }
 

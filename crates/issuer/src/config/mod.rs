@@ -210,6 +210,12 @@ fn read_config(root: &mut Section<'_>) -> Option<Config> {
     }
     let clients = clients.into_iter().filter_map(|(_, client)| client).collect();
     let scopes = Scopes::new(scopes.into_iter().filter_map(|(_, scope)| scope).collect());
+    for user in users.iter().filter_map(|(_, user)| user.as_ref()) {
+        for scope in user.rights.scopes.iter().filter(|scope| !scopes.restrict(std::slice::from_ref(*scope))) {
+            let message = format!("user {} has {scope}, to no effect: no [[scope]] of it has roles", user.username);
+            root.warning("user", message);
+        }
+    }
     let users = users.into_iter().filter_map(|(_, user)| user).collect();
     Some(Config {
         issuer: issuer?,

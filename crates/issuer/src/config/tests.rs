@@ -1009,8 +1009,10 @@ fn scopes_and_what_people_may_do_are_read() {
         "#,
     );
 
-    let config = files.load(&[]).expect("a good configuration").config;
+    let loaded = files.load(&[]).expect("a good configuration");
 
+    assert_eq!(messages(&loaded), ["user alice has invoices:delete, to no effect: no [[scope]] of it has roles"]);
+    let config = loaded.config;
     let scopes = &config.scopes;
     assert!(scopes.restrict(&["invoices:write".to_owned()]) && !scopes.restrict(&["invoices:read".to_owned()]));
     assert_eq!(scopes.description("invoices:write", "de", "en"), Some("Rechnungen schreiben"));

@@ -14,6 +14,7 @@ use super::columns::{Columns, list, yes};
 use super::events::{EventKind, NewEvent, Origin, tell};
 use super::refresh_tokens::{NewRefreshToken, insert_token};
 use super::sessions::{join_session, take_user};
+use super::users::forget_client_roles;
 use super::{Store, StoreError, Transition};
 
 /// What a user allows a client.
@@ -259,8 +260,8 @@ pub(super) async fn revoke(
     Ok(true)
 }
 
-/// Ends every grant of a client that is removed, and forgets what users allowed it: another client of the same id
-/// inherits nothing.
+/// Ends every grant of a client that is removed, and forgets what users allowed it and are there: another client of the
+/// same id inherits nothing.
 pub(super) async fn forget_client(
     transaction: &mut Transition,
     client_id: &str,
@@ -281,7 +282,7 @@ pub(super) async fn forget_client(
         .execute(&mut **transaction)
         .await?;
     sqlx::query("DELETE FROM consents WHERE client_id = $1").bind(client_id).execute(&mut **transaction).await?;
-    Ok(())
+    forget_client_roles(transaction, client_id).await
 }
 
 /// Keeps a grant as long as a token of it.

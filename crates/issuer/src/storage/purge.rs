@@ -73,8 +73,9 @@ enum Until {
 }
 
 /// What is forgotten, and how; `$1` is until when, `$2` how many. A grant goes when none of its tokens can be alive, and
-/// takes its used refresh tokens and its code with it. A session goes when it is over and was ended, of which its clients hear. What can be given more time is asked once more whether it is over:
-/// on PostgreSQL that is seen when the row is taken, the list of rows may be older.
+/// takes its used refresh tokens and its code with it. A session goes when it is over and was ended, so that its clients
+/// have heard of it. What can be given more time is asked once more whether it is over: on PostgreSQL that is seen when the
+/// row is taken, the list of rows may be older.
 const PURGES: [(&str, &str, Until); 10] = [
     (
         "grants",

@@ -16,7 +16,7 @@ use super::logout_queue::LogoutTarget;
 use super::sessions::{EndedSession, end_all, take_user};
 use super::{Store, StoreError, Transition};
 use crate::oidc::opaque::sha256;
-use crate::users::{CURRENT_PREFIX, NewUser, PasswordHash, Rights, User, login_key};
+use crate::users::{CURRENT_PREFIX, ClientRoles, NewUser, PasswordHash, Rights, User, login_key};
 
 /// The start of every query for users. The columns are named, so that a later version can add some while this one runs.
 macro_rules! select_user {
@@ -568,6 +568,29 @@ async fn set_rights(transaction: &mut Transition, user_id: &str, rights: &Rights
     .execute(&mut **transaction)
     .await
     .map(|_| ())
+}
+
+/// Takes the roles away that users have at a client.
+pub(super) async fn forget_client_roles(transaction: &mut Transition, client_id: &str) -> Result<(), sqlx::Error> {
+    // What stands for any character finds a few too many; they are not changed.
+    let own = format!("%{}:%", serde_json::to_string(client_id).expect("a string is JSON"));
+    let rows =
+        sqlx::query("SELECT user_id, client_roles FROM user_details WHERE client_roles LIKE $1 ORDER BY user_id")
+            .bind(own)
+            .fetch_all(&mut **transaction)
+            .await?;
+    for row in rows {
+        let (user_id, roles): (String, String) = (row.try_get("user_id")?, row.try_get("client_roles")?);
+        let Ok(mut roles) = serde_json::from_str::<ClientRoles>(&roles) else { continue };
+        if roles.remove(client_id).is_some() {
+            sqlx::query("UPDATE user_details SET client_roles = $2 WHERE user_id = $1")
+                .bind(user_id)
+                .bind(serde_json::to_string(&roles).expect("lists of strings are JSON"))
+                .execute(&mut **transaction)
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 /// Notes which password hash the configuration gave a user.

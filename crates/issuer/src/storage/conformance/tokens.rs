@@ -6,7 +6,10 @@ use super::fixtures::{
     POLICY, all, code, eight, from, grant, refresh_token, refreshable, session, signed_in, stored_user, target, told,
 };
 use super::{Place, at, by};
-use crate::storage::{Grant, NewGrant, Purge, Redemption, RefreshPolicy, Rotation, Store, StoreError, Successor};
+use crate::storage::{
+    Grant, NewGrant, Purge, Redemption, RefreshPolicy, Rotation, Store, StoreError, Successor, UserChange,
+};
+use crate::users::Rights;
 
 async fn rotate(store: &Store, old: u8, new: u8, seconds: i64) -> Rotation {
     rotate_by(store, old, new, seconds, &POLICY).await
@@ -294,9 +297,15 @@ async fn a_client_that_is_removed_leaves_nothing_to_its_namesake(place: Place) {
     store.give_consent(&allowed.user_id, "shop", &["openid".to_owned()], &from(1000)).await.expect("stored");
     store.give_consent(&allowed.user_id, "blog", &["openid".to_owned()], &from(1000)).await.expect("stored");
     store.insert_clients(&[super::client("shop")], &by()).await.expect("stored");
+    let roles = |client: &str| (client.to_owned(), vec!["manager".to_owned()]);
+    let rights = Rights { client_roles: [roles("shop"), roles("shop2"), roles("Shop")].into(), ..Rights::default() };
+    let change = UserChange { rights: Some(rights), ..UserChange::default() };
+    store.update_user(&allowed.user_id, &change, &by()).await.expect("changed");
 
     assert!(store.remove_client("shop", &by()).await.expect("removed"));
 
+    let alice = store.user_by_id(&allowed.user_id).await.expect("answered").expect("a user");
+    assert_eq!(alice.rights.client_roles, [roles("shop2"), roles("Shop")].into());
     assert_eq!(store.grant("g").await.expect("answered"), None);
     assert_eq!(rotate(&store, 1, 2, 1500).await, Rotation::Revoked);
     assert_eq!(store.consent(&allowed.user_id, "shop").await.expect("answered"), None);
