@@ -148,6 +148,7 @@ impl Mint {
         };
         let token = request
             .mint(&ring.keys, edges.entropy.as_ref(), edges.clock.now())
+            .await
             .map_err(|error| Failure::failed(error.to_string()))?;
         Ok(print(&format!("{token}\n"))?)
     }

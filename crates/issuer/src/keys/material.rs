@@ -174,6 +174,11 @@ impl SigningKey {
         }
     }
 
+    /// Whether a signature takes so long that others should not have to wait for it.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self, Self::Rsa { .. })
+    }
+
     fn alg(&self) -> Algorithm {
         match self {
             Self::P256(_) => Algorithm::ES256,

@@ -13,6 +13,7 @@ pub mod material;
 pub mod restore;
 pub mod rotator;
 pub mod seal;
+mod signers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -32,6 +33,7 @@ pub use jwks::JwksDocument;
 pub(crate) use jwks::PublicKeys;
 use material::{MaterialError, SigningKey};
 use seal::{KeyEncryptionKeys, SealError};
+use signers::Signers;
 
 use crate::edges::Clock;
 use crate::metrics::Metrics;
@@ -65,6 +67,9 @@ pub enum SignError {
         /// The lifetime promised with the key.
         allowed: Duration,
     },
+    /// So many signatures are waited for that this one would come too late.
+    #[error("too many tokens are being signed")]
+    Busy,
     /// The cryptographic library refused.
     #[error("signing failed")]
     Failed,
@@ -151,6 +156,7 @@ pub struct Keys {
     algorithms: Vec<Algorithm>,
     policy: RotationPolicy,
     metrics: Arc<Metrics>,
+    signers: Signers,
 }
 
 /// The ring with the private halves that can still sign, as last read.
@@ -207,6 +213,7 @@ impl Keys {
             algorithms,
             policy,
             metrics,
+            signers: Signers::new(),
         }
     }
 
@@ -290,11 +297,12 @@ impl Keys {
         self.view(now).signers.first().map_or(self.algorithms[0], |(alg, _)| *alg)
     }
 
-    /// Signs a token: `claims` is the serialised claims set, `lifetime` its `exp - iat`.
+    /// Signs a token: `claims` is the serialised claims set, `lifetime` its `exp - iat`. Where that takes long, on
+    /// another thread.
     ///
     /// # Errors
     /// Every [`SignError`].
-    pub fn sign(
+    pub async fn sign(
         &self,
         kind: TokenKind,
         alg: Algorithm,
@@ -302,27 +310,26 @@ impl Keys {
         lifetime: Duration,
         now: Timestamp,
     ) -> Result<String, SignError> {
-        let age = self.read_age();
-        if age >= self.policy.max_staleness() {
-            return Err(SignError::Stale { age });
-        }
-        let view = self.view(now);
-        let Some((_, signer)) = view.signers.iter().find(|(ring, _)| *ring == alg) else {
-            return Err(self.no_signer(&view, alg, now));
+        let (token, signer) = {
+            let age = self.read_age();
+            if age >= self.policy.max_staleness() {
+                return Err(SignError::Stale { age });
+            }
+            let view = self.view(now);
+            let Some((_, signer)) = view.signers.iter().find(|(ring, _)| *ring == alg) else {
+                return Err(self.no_signer(&view, alg, now));
+            };
+            if lifetime > signer.max_ttl {
+                return Err(SignError::TooLong { asked: lifetime, allowed: signer.max_ttl });
+            }
+            let token = signer.begin(kind, claims);
+            if !signer.key.is_slow() {
+                return signer.complete(token);
+            }
+            (token, Arc::clone(signer))
         };
-        if lifetime > signer.max_ttl {
-            return Err(SignError::TooLong { asked: lifetime, allowed: signer.max_ttl });
-        }
-        // RFC 7515 §5.1: BASE64URL(header) || '.' || BASE64URL(payload) || '.' || BASE64URL(signature)
-        let prefix = &signer.prefixes[kind as usize];
-        let mut token = String::with_capacity(prefix.len() + claims.len() * 4 / 3 + MAX_SIGNATURE_LENGTH);
-        token.push_str(prefix);
-        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
-        let made = signer.key.try_sign(token.as_bytes()).map_err(|_| SignError::Failed)?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(made, &mut token);
-        signer.signed.inc();
-        Ok(token)
+        let signed = self.signers.run(move || signer.complete(token)).await;
+        signed.map_err(|_full| SignError::Busy)?.unwrap_or(Err(SignError::Failed))
     }
 
     /// The JWKS at `now`; `None` when the rows are so old that it might lack a key which others sign with
@@ -444,6 +451,25 @@ impl Keys {
             key,
             signed: self.metrics.signed(&record.kid, record.alg),
         }
+    }
+}
+
+impl LoadedKey {
+    /// What is signed. RFC 7515 §5.1: BASE64URL(header) || '.' || BASE64URL(payload) || '.' || BASE64URL(signature)
+    fn begin(&self, kind: TokenKind, claims: &[u8]) -> String {
+        let prefix = &self.prefixes[kind as usize];
+        let mut token = String::with_capacity(prefix.len() + claims.len() * 4 / 3 + MAX_SIGNATURE_LENGTH);
+        token.push_str(prefix);
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        token
+    }
+
+    fn complete(&self, mut token: String) -> Result<String, SignError> {
+        let made = self.key.try_sign(token.as_bytes()).map_err(|_| SignError::Failed)?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(made, &mut token);
+        self.signed.inc();
+        Ok(token)
     }
 }
 

@@ -147,13 +147,13 @@ async fn give_up(app: &App, delivery: &LogoutDelivery, now: Timestamp) -> Result
 
 /// Step 3.
 async fn tell(app: &App, client: &Client, uri: &str, delivery: &LogoutDelivery) -> Result<(), Undelivered> {
-    let token = logout_token(app, client, delivery)?;
+    let token = logout_token(app, client, delivery).await?;
     let form = form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", &token).finish();
     Ok(app.outgoing.post(uri, form, BOUNDS).await?)
 }
 
 /// §2.4; signed like the client's ID tokens, since §2.6 has the client check it so.
-fn logout_token(app: &App, client: &Client, delivery: &LogoutDelivery) -> Result<String, Undelivered> {
+async fn logout_token(app: &App, client: &Client, delivery: &LogoutDelivery) -> Result<String, Undelivered> {
     let now = app.clock.now();
     // No longer than what the keys are kept for.
     let lifetime = LIFETIME.min(app.config.tokens.longest_signed());
@@ -168,7 +168,7 @@ fn logout_token(app: &App, client: &Client, delivery: &LogoutDelivery) -> Result
         sid: delivery.sid.as_deref(),
     };
     let alg = client.id_token_alg(&app.config.keys.algorithms);
-    Ok(app.keys.sign(TokenKind::Logout, alg, &serde_json::to_vec(&claims)?, lifetime, now)?)
+    Ok(app.keys.sign(TokenKind::Logout, alg, &serde_json::to_vec(&claims)?, lifetime, now).await?)
 }
 
 /// §2.4

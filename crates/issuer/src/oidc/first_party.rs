@@ -105,7 +105,7 @@ pub(crate) async fn begin(
         nonce: None,
         grant: Grant { allowed: grant, created_at: origin.at, revoked_at: None },
     };
-    issue(app, client, granted, user, session, origin.at).map(Some)
+    issue(app, client, granted, user, session, origin.at).await.map(Some)
 }
 
 /// Uses a refresh token of [`begin`], which counts as use of its session.
@@ -129,7 +129,7 @@ pub(crate) async fn renew(
     let session = app.store.session_by_sid(sid, origin.at).await.map_err(OAuthError::Storage)?.ok_or(OVER)?;
     let user = app.store.user_by_id(&session.user_id).await.map_err(OAuthError::Storage)?;
     let user = user.filter(|user| !user.disabled).ok_or(OVER)?;
-    issue(app, client, granted, &user, session, origin.at)
+    issue(app, client, granted, &user, session, origin.at).await
 }
 
 /// Whose an access token is, if it is good.
@@ -158,7 +158,7 @@ pub(crate) async fn find(app: &App, refresh_token: &str) -> Result<Option<(Arc<C
     Ok(client.map(|client| (client, found.grant)))
 }
 
-fn issue(
+async fn issue(
     app: &App,
     client: &Client,
     granted: OnBehalf,
@@ -167,7 +167,7 @@ fn issue(
     now: Timestamp,
 ) -> Result<Tokens, OAuthError> {
     let granted = granted.permitted(&app.config.scopes, user)?;
-    let access_token = token::access_token(app, client, &granted, user, now)?;
+    let access_token = token::access_token(app, client, &granted, user, now).await?;
     Ok(Tokens {
         access_token,
         expires_in: app.config.tokens.access_ttl_of(client),

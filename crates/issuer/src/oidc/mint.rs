@@ -9,11 +9,12 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywheel_jose::{Algorithm, Timestamp};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::edges::Entropy;
 use crate::keys::{Keys, SignError, TokenKind};
+use crate::oidc::json::{push_list, push_member};
 
 /// What an access token shall say.
 pub(crate) struct AccessTokenRequest<'a> {
@@ -81,41 +82,6 @@ struct IdClaims<'a> {
     claims: &'a Map<String, Value>,
 }
 
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    sub: &'a str,
-    aud: OneOrMany<'a>,
-    exp: i64,
-    iat: i64,
-    nbf: i64,
-    jti: &'a str,
-    client_id: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    scope: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    auth_time: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    acr: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    amr: &'a [String],
-    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
-    roles: &'a [&'a str],
-}
-
-struct OneOrMany<'a>(&'a [&'a str]);
-
-impl Serialize for OneOrMany<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            [one] => serializer.serialize_str(one),
-            many => many.serialize(serializer),
-        }
-    }
-}
-
 impl AccessTokenRequest<'_> {
     /// Makes the token (RFC 9068 §2.2).
     ///
@@ -123,7 +89,7 @@ impl AccessTokenRequest<'_> {
     ///
     /// # Errors
     /// Every [`SignError`]; [`SignError::Failed`] also when there is no randomness for the `jti`.
-    pub(crate) fn mint(&self, keys: &Keys, entropy: &dyn Entropy, now: Timestamp) -> Result<String, SignError> {
+    pub(crate) async fn mint(&self, keys: &Keys, entropy: &dyn Entropy, now: Timestamp) -> Result<String, SignError> {
         let mut random = [0; 16];
         entropy.fill(&mut random).map_err(|_| SignError::Failed)?;
         let mut jti = String::with_capacity(2 * ID_CHARACTERS + 1);
@@ -132,26 +98,49 @@ impl AccessTokenRequest<'_> {
             jti.push(GRANT_DIVIDER);
         }
         URL_SAFE_NO_PAD.encode_string(random, &mut jti);
-        let claims = Claims {
-            iss: self.issuer,
-            sub: self.subject,
-            aud: OneOrMany(self.audiences),
-            exp: (now + self.lifetime).as_unix(),
-            iat: now.as_unix(),
-            nbf: (now - self.clock_skew * 2).as_unix(),
-            jti: &jti,
-            client_id: self.client_id,
-            scope: self.scope,
-            sid: self.person.and_then(|person| person.sid),
-            auth_time: self.person.map(|person| person.auth_time.as_unix()),
-            acr: self.person.and_then(|person| person.acr),
-            amr: self.person.map_or(&[], |person| person.amr),
-            roles: self.person.map_or(&[], |person| person.roles),
-        };
-        let mut payload = Vec::with_capacity(512);
-        serde_json::to_writer(&mut payload, &claims).map_err(|_| SignError::Failed)?;
+        let payload = self.claims(&jti, now);
         let alg = self.alg.unwrap_or_else(|| keys.default_algorithm(now));
-        keys.sign(TokenKind::Access, alg, &payload, self.lifetime, now)
+        keys.sign(TokenKind::Access, alg, &payload, self.lifetime, now).await
+    }
+
+    /// RFC 9068 §2.2
+    fn claims(&self, jti: &str, now: Timestamp) -> Vec<u8> {
+        let mut claims = Vec::with_capacity(512);
+        let number = |claims: &mut Vec<u8>, name: &str, at: Timestamp| {
+            claims.extend_from_slice(name.as_bytes());
+            claims.extend_from_slice(at.as_unix().to_string().as_bytes());
+        };
+        push_member(&mut claims, "{\"iss\":", self.issuer);
+        push_member(&mut claims, ",\"sub\":", self.subject);
+        match self.audiences {
+            [one] => push_member(&mut claims, ",\"aud\":", one),
+            many => push_list(&mut claims, ",\"aud\":", many),
+        }
+        number(&mut claims, ",\"exp\":", now + self.lifetime);
+        number(&mut claims, ",\"iat\":", now);
+        number(&mut claims, ",\"nbf\":", now - self.clock_skew * 2);
+        push_member(&mut claims, ",\"jti\":", jti);
+        push_member(&mut claims, ",\"client_id\":", self.client_id);
+        if !self.scope.is_empty() {
+            push_member(&mut claims, ",\"scope\":", self.scope);
+        }
+        if let Some(person) = self.person {
+            if let Some(sid) = person.sid {
+                push_member(&mut claims, ",\"sid\":", sid);
+            }
+            number(&mut claims, ",\"auth_time\":", person.auth_time);
+            if let Some(acr) = person.acr {
+                push_member(&mut claims, ",\"acr\":", acr);
+            }
+            if !person.amr.is_empty() {
+                push_list(&mut claims, ",\"amr\":", person.amr);
+            }
+            if !person.roles.is_empty() {
+                push_list(&mut claims, ",\"roles\":", person.roles);
+            }
+        }
+        claims.push(b'}');
+        claims
     }
 }
 
@@ -160,7 +149,7 @@ impl IdTokenRequest<'_> {
     ///
     /// # Errors
     /// Every [`SignError`]
-    pub(crate) fn mint(&self, keys: &Keys, now: Timestamp) -> Result<String, SignError> {
+    pub(crate) async fn mint(&self, keys: &Keys, now: Timestamp) -> Result<String, SignError> {
         let claims = IdClaims {
             iss: self.issuer,
             sub: self.subject,
@@ -176,7 +165,7 @@ impl IdTokenRequest<'_> {
             claims: &self.claims,
         };
         let payload = serde_json::to_vec(&claims).map_err(|_| SignError::Failed)?;
-        keys.sign(TokenKind::Id, self.alg, &payload, self.lifetime, now)
+        keys.sign(TokenKind::Id, self.alg, &payload, self.lifetime, now).await
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod first_party;
 mod grants;
 mod hint;
 pub(crate) mod introspect;
+mod json;
 pub(crate) mod jwks;
 pub(crate) mod logout;
 mod mint;

@@ -15,12 +15,12 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
 use keywheel_jose::Timestamp;
-use serde::Serialize;
 use serde_json::{Map, Value};
-use tracing::error;
+use tracing::{debug, error};
 
 use super::client_auth::identify;
 use super::grants::{OnBehalf, authorization_code, client_credentials, refresh_token};
+use super::json::push_member;
 use super::mint::{IdTokenRequest, Person};
 use super::opaque::Opaque;
 use super::{AccessTokenRequest, OAuthError, profile};
@@ -33,16 +33,12 @@ use crate::storage::{NewGrant, Origin};
 use crate::users::User;
 
 /// The answer of RFC 6749 §5.1, and OpenID Connect Core §3.1.3.3.
-#[derive(Serialize)]
 struct TokenResponse<'a> {
     access_token: &'a str,
-    token_type: &'static str,
     expires_in: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<&'a str>,
-    #[serde(skip_serializing_if = "str::is_empty")]
+    /// Empty for none.
     scope: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     id_token: Option<&'a str>,
 }
 
@@ -73,30 +69,37 @@ async fn grant(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
     let (form, known) = identify(app, parts, body, ENDPOINT).await?;
     let client = &*client.insert(known);
 
+    let grant_type = form.get("grant_type");
     let now = app.clock.now();
-    let address = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());
+    let peer = parts.extensions.get::<Peer>();
+    // Of no use to a client that acts for itself.
+    let address = peer.filter(|_| grant_type != Some("client_credentials")).map(|peer| peer.0.to_string());
     let origin = Origin { at: now, address: address.as_deref() };
-    match form.get("grant_type") {
+    match grant_type {
         None => Err(OAuthError::InvalidRequest("grant_type is missing")),
-        Some("client_credentials") => {
-            for_itself(app, client, &form, now).inspect(|_| drop(app.metrics.grants.client_credentials.inc()))
-        }
+        Some("client_credentials") => for_itself(app, client, &form, now).await.inspect(|_| {
+            app.metrics.grants.client_credentials.inc();
+        }),
         Some("authorization_code") => {
             let granted = authorization_code::redeem(app, client, &form, &origin).await?;
             let response = on_behalf(app, client, granted, now).await;
-            response.inspect(|_| drop(app.metrics.grants.authorization_code.inc()))
+            response.inspect(|_| {
+                app.metrics.grants.authorization_code.inc();
+            })
         }
         Some("refresh_token") => {
             let granted = refresh_token::rotate(app, client, &form, &origin).await?;
             let response = on_behalf(app, client, granted, now).await;
-            response.inspect(|_| drop(app.metrics.grants.refresh_token.inc()))
+            response.inspect(|_| {
+                app.metrics.grants.refresh_token.inc();
+            })
         }
         Some(_) => Err(OAuthError::UnsupportedGrantType),
     }
 }
 
 /// An access token for the client itself.
-fn for_itself(app: &App, client: &Client, form: &Form, now: Timestamp) -> Result<Response, OAuthError> {
+async fn for_itself(app: &App, client: &Client, form: &Form, now: Timestamp) -> Result<Response, OAuthError> {
     if !client.uses(GrantType::ClientCredentials) {
         return Err(OAuthError::UnauthorizedClient);
     }
@@ -114,15 +117,15 @@ fn for_itself(app: &App, client: &Client, form: &Form, now: Timestamp) -> Result
         clock_skew: app.config.keys.rotation.clock_skew(),
         person: None,
     };
-    let access_token = request.mint(&app.keys, app.entropy.as_ref(), now).map_err(|it| unsigned(client, it))?;
-    answer(&TokenResponse {
+    let minted = request.mint(&app.keys, app.entropy.as_ref(), now).await;
+    let access_token = minted.map_err(|failure| unsigned(client, failure))?;
+    Ok(answer(&TokenResponse {
         access_token: &access_token,
-        token_type: "Bearer",
         expires_in: lifetime.as_secs(),
         refresh_token: None,
         scope: &granted.scope,
         id_token: None,
-    })
+    }))
 }
 
 /// The tokens for a client that acts on behalf of a person.
@@ -132,7 +135,7 @@ async fn on_behalf(app: &App, client: &Client, granted: OnBehalf, now: Timestamp
         user.filter(|user| !user.disabled).ok_or(OAuthError::InvalidGrant("the person may not sign in any more"))?;
     let granted = granted.permitted(&app.config.scopes, &user)?;
     let allowed = &granted.grant.allowed;
-    let access_token = access_token(app, client, &granted, &user, now)?;
+    let access_token = access_token(app, client, &granted, &user, now).await?;
     let id_token = if granted.scopes.iter().any(|scope| scope == "openid") {
         let request = IdTokenRequest {
             issuer: app.config.issuer.as_str(),
@@ -145,25 +148,24 @@ async fn on_behalf(app: &App, client: &Client, granted: OnBehalf, now: Timestamp
             lifetime: app.config.tokens.id_ttl,
             alg: client.id_token_alg(&app.config.keys.algorithms),
         };
-        Some(request.mint(&app.keys, now).map_err(|failure| unsigned(client, failure))?)
+        Some(request.mint(&app.keys, now).await.map_err(|failure| unsigned(client, failure))?)
     } else {
         None
     };
-    answer(&TokenResponse {
+    Ok(answer(&TokenResponse {
         access_token: &access_token,
-        token_type: "Bearer",
         expires_in: app.config.tokens.access_ttl_of(client).as_secs(),
         refresh_token: granted.refresh_token.as_ref().map(Opaque::expose),
         scope: &granted.scopes.join(" "),
         id_token: id_token.as_deref(),
-    })
+    }))
 }
 
 /// An access token for a client that acts on behalf of `user`, who may sign in.
 ///
 /// # Errors
 /// [`OAuthError::Unavailable`], [`OAuthError::ServerError`]
-pub(super) fn access_token(
+pub(super) async fn access_token(
     app: &App,
     client: &Client,
     granted: &OnBehalf,
@@ -182,7 +184,8 @@ pub(super) fn access_token(
         clock_skew: app.config.keys.rotation.clock_skew(),
         person: Some(person(&granted.grant.allowed, &roles)),
     };
-    request.mint(&app.keys, app.entropy.as_ref(), now).map_err(|failure| unsigned(client, failure))
+    let minted = request.mint(&app.keys, app.entropy.as_ref(), now).await;
+    minted.map_err(|failure| unsigned(client, failure))
 }
 
 fn person<'a>(grant: &'a NewGrant, roles: &'a [&'a str]) -> Person<'a> {
@@ -203,13 +206,36 @@ fn wanted_in_id_token(request: Option<&Map<String, Value>>) -> impl Iterator<Ite
 }
 
 fn unsigned(client: &Client, failure: SignError) -> OAuthError {
-    error!(client.id = client.id, error = %failure, "no token could be signed");
+    match failure {
+        // There may be thousands of them, and the refusals are counted.
+        SignError::Busy => debug!(client.id = client.id, "too many tokens are being signed"),
+        _ => error!(client.id = client.id, error = %failure, "no token could be signed"),
+    }
     match failure {
         SignError::Failed => OAuthError::ServerError,
         other => OAuthError::Unavailable(other),
     }
 }
 
-fn answer(answer: &TokenResponse<'_>) -> Result<Response, OAuthError> {
-    Ok(reply::unstored_json(StatusCode::OK, serde_json::to_vec(answer).map_err(|_| OAuthError::ServerError)?))
+fn answer(answer: &TokenResponse<'_>) -> Response {
+    let TokenResponse { access_token, expires_in, refresh_token, scope, id_token } = *answer;
+    let tokens = access_token.len() + refresh_token.map_or(0, str::len) + id_token.map_or(0, str::len);
+    let mut body = Vec::with_capacity(tokens + scope.len() + ROOM_FOR_NAMES);
+    push_member(&mut body, "{\"access_token\":", access_token);
+    body.extend_from_slice(b",\"token_type\":\"Bearer\",\"expires_in\":");
+    body.extend_from_slice(expires_in.to_string().as_bytes());
+    if let Some(refresh_token) = refresh_token {
+        push_member(&mut body, ",\"refresh_token\":", refresh_token);
+    }
+    if !scope.is_empty() {
+        push_member(&mut body, ",\"scope\":", scope);
+    }
+    if let Some(id_token) = id_token {
+        push_member(&mut body, ",\"id_token\":", id_token);
+    }
+    body.push(b'}');
+    reply::unstored_json(StatusCode::OK, body)
 }
+
+/// Of the members of an answer, quotes and all, and of a number.
+const ROOM_FOR_NAMES: usize = 144;
