@@ -4,6 +4,7 @@
 //! standard output.
 
 mod explain;
+mod manual;
 mod output;
 
 use std::io::Write as _;
@@ -45,6 +46,18 @@ enum Command {
     Check,
     /// Why is this token accepted or refused? Fetches the keys and prints each check
     Explain(explain::Explain),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Manual {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 /// Why a command ends with something else than 0.
@@ -117,6 +130,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Init => init(path.unwrap_or(Path::new(DEFAULT_FILE))),
         Command::Check => check(load(path)?),
         Command::Explain(command) => command.run(load(path)?).await,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Manual { folder } => manual::pages(&folder),
     }
 }
 

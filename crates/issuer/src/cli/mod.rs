@@ -11,6 +11,7 @@ mod clients;
 mod healthcheck;
 mod init;
 mod keys;
+mod manual;
 mod output;
 mod prompt;
 mod serve;
@@ -79,6 +80,18 @@ enum Command {
     /// The record of who changed keys, clients and users
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Manual {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 /// Why a command ends with something else than 0.
@@ -201,6 +214,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Manual { folder } => manual::pages(&folder),
 /// Opening a database brings it up to date; this does nothing else.
 async fn migrate(session: &Session) -> Result<(), Failure> {
     let database = &session.config.storage.database;
