@@ -211,11 +211,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Token(command) => command.run(config).await,
         Command::Backup(command) => command.run(&Session::open(config)?).await,
         Command::Audit(command) => command.run(&Session::open(config)?).await,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Manual { folder } => manual::pages(&folder),
     }
 }
 
-        Command::Completions { shell } => manual::completions(shell),
-        Command::Manual { folder } => manual::pages(&folder),
 /// Opening a database brings it up to date; this does nothing else.
 async fn migrate(session: &Session) -> Result<(), Failure> {
     let database = &session.config.storage.database;
