@@ -5,6 +5,7 @@ mod bans;
 mod bench;
 mod check;
 mod clients;
+mod docs;
 mod layout;
 mod postgres;
 mod soak;
@@ -22,6 +23,7 @@ usage: cargo xtask test [-- ARGUMENTS FOR NEXTEST]   bring what the tests need, 
        cargo xtask check                             formatting, lints, documentation, dependency rules, layout
        cargo xtask bench [--quick] [--only NAME ...] [--json FILE]
                                                      what it costs, beside what it could cost; --help says how
+       cargo xtask docs                              the book, manual pages and completions, in target/docs
        cargo xtask postgres -- COMMAND ...           run a command beside a new PostgreSQL (KEYWHEEL_TEST_POSTGRES)
        cargo xtask soak [--minutes N] [--replicas N] [--rotate-every S] [--kill-every S] [--outage S]
                                                      replicas, wrong clocks, kills and an outage, for a while
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ["test"] => test::run_all(&[]),
         ["test", "--", rest @ ..] => test::run_all(rest),
         ["check"] => check::run_all(),
+        ["docs"] => docs::run_all(),
         ["postgres", "--", program, rest @ ..] => postgres::run_with(program, rest),
         ["bench", options @ ..] => bench::run_with(options),
         ["soak", options @ ..] => soak::run_with(options),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::check::{cargo, metadata};
 use crate::postgres::{self, Postgres};
-use crate::{clients, run, say, works};
+use crate::{clients, docs, run, say, works};
 
 /// Brings the tools, builds the programs, and runs documentation tests and then all others.
 ///
@@ -25,6 +25,7 @@ pub(crate) fn run_all(nextest_arguments: &[&str]) -> Result<()> {
     run(cargo("build")
         .args(["--workspace", "--all-features", "--bins", "--examples", "--tests", "--locked"])
         .current_dir(root))?;
+    docs::build(Path::new(root), Path::new(target))?;
     run(cargo("test").args(["--workspace", "--all-features", "--doc", "--locked"]).current_dir(root))?;
     let postgres = Postgres::start()?;
     let mut nextest = cargo("nextest");
