@@ -27,7 +27,9 @@ macro_rules! pages {
 
 pages! {
     quick_start: "quick-start",
+    install: "install",
     sign_in: "sign-in",
+    concepts_keys: "concepts/keys",
     concepts_tokens: "concepts/tokens",
     grants_client_credentials: "grants/client-credentials",
     grants_authorization_code: "grants/authorization-code",
@@ -38,6 +40,10 @@ pages! {
     grants_logout: "grants/logout",
     grants_session_api: "grants/session-api",
     grants_private_key_jwt: "grants/private-key-jwt",
+    verify_rust: "verify/rust",
+    verify_node: "verify/node",
+    verify_python: "verify/python",
+    verify_nginx: "verify/nginx",
     operate_configuration: "operate/configuration",
     operate_rotation: "operate/rotation",
     operate_emergency: "operate/emergency",
@@ -47,12 +53,24 @@ pages! {
     operate_scaling: "operate/scaling",
     operate_audit: "operate/audit",
     operate_monitoring: "operate/monitoring",
+    migrate_hydra: "migrate/hydra",
+    migrate_dex: "migrate/dex",
+    migrate_keycloak: "migrate/keycloak",
+    migrate_jwt: "migrate/jwt",
+}
+
+#[tokio::test]
+async fn readme() {
+    run::run(&readme_file(), "README", &book()).await;
 }
 
 /// Why a block may not be run; each is written out beside its block. A new reason is thought about here first.
 const REASONS: &[&str] = &[
+    "it is another vendor's program",
     "it is how the program under test is built",
+    "it is what runs the tests",
     "it needs a PostgreSQL with your data",
+    "it stands for values of yours",
     "the tests bring packages in the versions that the pages name",
 ];
 
@@ -60,9 +78,11 @@ const REASONS: &[&str] = &[
 fn every_page_with_commands_is_run_and_what_is_not_run_says_why() {
     let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut steps = 0;
-    for (name, path) in pages_of(&book()) {
+    let mut pages = pages_of(&book());
+    pages.insert("README".to_owned(), readme_file());
+    for (name, path) in pages {
         let page = Page::read(&path, &name);
-        let is_run = RUN.contains(&name.as_str());
+        let is_run = name == "README" || RUN.contains(&name.as_str());
         assert_eq!(!page.steps.is_empty(), is_run, "{name} has {} things to run", page.steps.len());
         steps += page.steps.len();
         for block in page.not_run {
@@ -74,6 +94,10 @@ fn every_page_with_commands_is_run_and_what_is_not_run_says_why() {
     }
     let not_run: usize = reasons.values().map(Vec::len).sum();
     assert!(not_run * 5 < steps, "{not_run} blocks of {steps} are not run: {reasons:#?}");
+}
+
+fn readme_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
 }
 
 fn book() -> PathBuf {

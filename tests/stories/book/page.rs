@@ -7,6 +7,7 @@
 //! | `<!-- server -->`, `<!-- server NAME URL -->` | runs on; the next block waits until the URL answers (`/readyz`), or `tcp:127.0.0.1:PORT` |
 //! | `<!-- output -->` | is what the block before prints; `…` stands for anything in a line, alone for any lines |
 //! | `<!-- file NAME -->`, `<!-- append NAME -->` | is written to a file |
+//! | `<!-- program NAME -->` | is the verifier's example of this name, whose program is on the path |
 //! | `<!-- not run: WHY -->` | is not run |
 //!
 //! And on their own: `<!-- stop NAME -->` ends a server, `<!-- run -->` runs a command that readers do otherwise (Ctrl-C),
@@ -114,6 +115,12 @@ impl Page {
                 let ready = if ready.is_empty() { "http://127.0.0.1:9090/readyz" } else { ready }.to_owned();
                 Act::Serve { name, ready }
             }
+            // An example of the verifier, which is built beside the tests.
+            ("program", "rust") => {
+                let (_, example) = EXAMPLES.iter().find(|(name, _)| *name == rest).expect("an example that is known");
+                assert!(example.ends_with(&format!("\n{text}")), "{place}: the example {rest} is another program");
+                return;
+            }
             ("output", _) => Act::Expect,
             ("file" | "append", _) => Act::Write { name: rest.to_owned(), append: word == "append" },
             ("not", _) => {
@@ -126,6 +133,10 @@ impl Page {
         self.steps.push(Step { place, act, text });
     }
 }
+
+/// The programs in Rust that pages show.
+const EXAMPLES: [(&str, &str); 1] =
+    [("guarded_service", include_str!("../../../crates/verifier/examples/guarded_service.rs"))];
 
 /// Whether `found` is what `expected` shows; if not, the first line that is missing.
 pub(super) fn shows(expected: &str, found: &str) -> Result<(), String> {

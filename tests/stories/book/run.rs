@@ -42,7 +42,8 @@ struct Reader {
 
 impl Reader {
     fn new(postgres: Option<&Postgres>) -> Self {
-        let mut replaced = Vec::new();
+        // What builds the program before it runs it.
+        let mut replaced = vec![("cargo run --release -- ".to_owned(), "keywheel ".to_owned())];
         if let Some(postgres) = postgres {
             replaced.push(("postgres://keywheel@localhost/keywheel".to_owned(), postgres.url()));
         }
@@ -69,7 +70,9 @@ impl Reader {
         let keywheel = program();
         let programs = Path::new(keywheel.as_std().get_program()).parent().expect("a folder").to_owned();
         let system = std::env::var_os("PATH").unwrap_or_default();
-        let path = [programs, packages.join("python/bin")].into_iter().chain(std::env::split_paths(&system));
+        let path = [programs.clone(), programs.join("examples"), packages.join("python/bin")]
+            .into_iter()
+            .chain(std::env::split_paths(&system));
         let path = std::env::join_paths(path.collect::<Vec<PathBuf>>()).expect("no colon in a folder's name");
         let mut command = Command::new("bash");
         command
