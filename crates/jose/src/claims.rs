@@ -217,10 +217,16 @@ pub(crate) fn read_issuer(payload: &str) -> Result<String, Rejection> {
 
 fn check_issuer<'j>(claims: &'j Object<'_>, policy: &Policy) -> Result<Option<&'j str>, Rejection> {
     let found = claim_text(claims, "iss")?;
-    if let Some(expected) = policy.issuer()
-        && required(found, "iss")? != expected
-    {
-        return Err(Rejection::WrongIssuer { expected: shown(expected), found: shown(found.unwrap_or_default()) });
+    match policy.issuer() {
+        Some(expected) => {
+            let found = required(found, "iss")?;
+            if found != expected {
+                return Err(Rejection::WrongIssuer { expected: shown(expected), found: shown(found) });
+            }
+        }
+        // RFC 9068 §2.2 and OpenID Connect Core §2: "REQUIRED", whoever it is.
+        None if policy.token_type() != TokenType::Any => _ = required(found, "iss")?,
+        None => {}
     }
     Ok(found)
 }

@@ -1,12 +1,13 @@
 //! The bytes are a token's payload, unsigned: reading it never panics, and an accepted confirmation was really there.
-//! Plain objects take a shorter way through the reader, so what is accepted is compared with serde_json's reading.
+//! Plain objects take a shorter way through the reader, so what is accepted is compared with serde_json's reading. What
+//! passes for an access token can be read as one.
 #![no_main]
 
-use keywheel_jose::{Confirmation, Policy, Timestamp, UnverifiedJwt};
+use keywheel_jose::{AccessTokenClaims, Confirmation, Policy, Timestamp, UnverifiedJwt};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &[u8]| {
-    let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.AA", base64url(payload));
+    let token = format!("eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.{}.AA", base64url(payload));
     let Ok(jwt) = UnverifiedJwt::parse(&token, token.len()) else { return };
     if let Ok(issuer) = jwt.issuer() {
         let claims: serde_json::Value = serde_json::from_slice(payload).expect("accepted claims are JSON");
@@ -18,7 +19,7 @@ fuzz_target!(|payload: &[u8]| {
         confirmed = confirmation.cloned();
         Ok(())
     };
-    if jwt.plausible_bound(&policy, Timestamp::from_unix(1_300_000_000), holder).is_err() {
+    if jwt.plausible_bound(&policy, NOW, holder).is_err() {
         return;
     }
     let claims: serde_json::Value = serde_json::from_slice(payload).expect("accepted claims are JSON");
@@ -26,7 +27,14 @@ fuzz_target!(|payload: &[u8]| {
     assert_eq!(confirmed.is_some(), claims.get("cnf").is_some());
     assert_eq!(confirmed.as_ref().and_then(Confirmation::jkt), member("jkt"));
     assert_eq!(confirmed.as_ref().and_then(Confirmation::x5t_s256), member("x5t#S256"));
+
+    let access = Policy::access_token("joe", "api").insecure_any_issuer();
+    if jwt.plausible_bound(&access, NOW, |_| Ok(())).is_ok() {
+        serde_json::from_slice::<AccessTokenClaims>(payload).expect("an access token has the claims of one");
+    }
 });
+
+const NOW: Timestamp = Timestamp::from_unix(1_300_000_000);
 
 /// Written out, so that the target does not share a mistake with the code it tests.
 fn base64url(bytes: &[u8]) -> String {

@@ -415,13 +415,16 @@ fn the_issuer_is_compared_exactly() {
 }
 
 #[test]
-fn an_unchecked_issuer_still_has_its_type() {
+fn an_unchecked_issuer_is_still_there_and_a_text() {
     let policy = policy().insecure_any_issuer();
     let code_of = |claims: Value| code(token(Algorithm::EdDSA, &header(Algorithm::EdDSA), &claims), &policy);
 
     assert_eq!(code_of(with(claims(), "iss", json!("https://other.example.com"))), "ok");
-    assert_eq!(code_of(without(claims(), "iss")), "ok");
+    assert_eq!(code_of(without(claims(), "iss")), "missing_claim");
     assert_eq!(code_of(with(claims(), "iss", json!(7))), "malformed_claim");
+    let any = Policy::any(ISSUER, AUDIENCE).insecure_any_issuer();
+    let without_issuer = token(Algorithm::EdDSA, &header(Algorithm::EdDSA), &without(claims(), "iss"));
+    assert_eq!(code(without_issuer, &any), "ok");
 }
 
 #[test]
@@ -720,7 +723,12 @@ proptest! {
         fn verdict<C: DeserializeOwned>(token: &str, policy: &Policy) -> Option<Rejection> {
             check::<C>(token, &key_set(), policy, Timestamp::from_unix(NOW)).err()
         }
-        for (policy, good, typ) in [(policy(), claims(), "at+jwt"), (id_policy(), id_claims(), "JWT")] {
+        for (policy, good, typ) in [
+            (policy(), claims(), "at+jwt"),
+            (policy().insecure_any_issuer(), claims(), "at+jwt"),
+            (id_policy(), id_claims(), "JWT"),
+            (id_policy().insecure_any_issuer(), id_claims(), "JWT"),
+        ] {
             let mut payload = without(good, &claim).to_string();
             payload.pop();
             if !is_missing {
