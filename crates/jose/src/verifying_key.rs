@@ -3,7 +3,7 @@
 //! `jsonwebtoken`'s own verifiers build the key again for each token. This one implements the same traits over a key
 //! that aws-lc-rs has already parsed.
 
-use aws_lc_rs::signature as lc;
+use aws_lc_rs::{digest, signature as lc};
 use jsonwebtoken::crypto::JwtVerifier;
 use signature::Verifier;
 
@@ -53,7 +53,15 @@ impl VerifyingKey {
 
     /// Whether this is the key's signature over the message.
     pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.key.verify_sig(message, signature).is_ok()
+        let hash = match self.algorithm {
+            Algorithm::ES256 | Algorithm::PS256 | Algorithm::RS256 => &digest::SHA256,
+            Algorithm::ES384 | Algorithm::PS384 | Algorithm::RS384 => &digest::SHA384,
+            Algorithm::PS512 | Algorithm::RS512 => &digest::SHA512,
+            // It hashes in its own way.
+            Algorithm::EdDSA => return self.key.verify_sig(message, signature).is_ok(),
+        };
+        // The same check as `verify_sig`, which makes two more contexts on its way: a hundredth of the time with RSA.
+        self.key.verify_digest_sig(&digest::digest(hash, message), signature).is_ok()
     }
 }
 
