@@ -20,5 +20,6 @@ random() { openssl rand "-$1" 32; }
 # To try it with: a certificate that nobody knows.
 [ -s privkey.pem ] ||
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-        -subj "/CN=$host" -addext "subjectAltName=DNS:$host" -keyout privkey.pem -out fullchain.pem 2> /dev/null
+        -subj "/CN=$host" -addext "subjectAltName=DNS:$host" -addext "basicConstraints=critical,CA:FALSE" \
+        -keyout privkey.pem -out fullchain.pem 2> /dev/null
 chmod 0644 privkey.pem

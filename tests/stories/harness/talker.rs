@@ -87,6 +87,13 @@ pub(crate) fn python(program: &str) -> Command {
     command
 }
 
+/// A program that a package for Python brings.
+pub(crate) fn python_tool(name: &str) -> Command {
+    let path = folder().join("python/bin").join(name);
+    assert!(path.is_file(), "{} is missing; `cargo xtask test` installs it", path.display());
+    Command::new(path)
+}
+
 /// Where `cargo xtask test` puts the packages.
 fn folder() -> PathBuf {
     let folder = target_folder().join("test-clients");
