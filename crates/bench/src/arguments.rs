@@ -70,7 +70,7 @@ impl Arguments {
 
     /// Whether a row is to be measured; a group of rows, if one of its rows might be.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        let below = |name: &str, group: &str| name.strip_prefix(group).is_some_and(|rest| rest.starts_with('/'));
+        let below = |name: &str, start: &str| name.strip_prefix(start).is_some_and(|rest| rest.starts_with(['/', '-']));
         self.only.is_empty() || self.only.iter().any(|only| only == name || below(name, only) || below(only, name))
     }
 }
@@ -110,6 +110,7 @@ mod tests {
         };
 
         assert!(wants("token", "token/ES256") && wants("token/ES256", "token") && wants("token", "token"));
+        assert!(wants("growth/keys", "growth/keys-jwks") && !wants("growth/keys-jwks", "growth/keys-token"));
         assert!(!wants("token/ES256", "token/RS256") && !wants("tok", "token") && !wants("login", "token/ES256"));
         assert!(Arguments::parse(&PLACES).expect("they are right").wants("anything"));
     }

@@ -14,8 +14,8 @@ const USAGE: &str = "\
 usage: cargo xtask bench [--quick] [--only NAME ...] [--json FILE]
 
   --quick       small numbers and short rounds: about two minutes, after building
-  --only NAME   a row (token/ES256) or a group of rows (token); several may follow. The groups are token, grants, login,
-                documents, verification, rotation, growth and footprint
+  --only NAME   a group of rows (token) or those whose name begins so (token/ES256, growth/users); several may follow.
+                The groups are token, grants, login, documents, verification, rotation, growth and footprint
   --json FILE   where the figures go for machines (target/bench.json)
 
 Prints a table: what we do, what the limit or a peer does, the ratio of the two with the lowest and the highest of its

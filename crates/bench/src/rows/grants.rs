@@ -31,7 +31,7 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> Result<()> {
             let of_postgres = ["authorize-postgres", "code-postgres", "refresh-postgres"];
             for name in of_postgres.map(|name| format!("grants/{name}")) {
                 if bench.arguments.wants(&name) {
-                    bench.table.missing(name, "PostgreSQL is not installed");
+                    bench.table.missing(name, "there is no PostgreSQL here");
                 }
             }
             Ok(())

@@ -1,6 +1,7 @@
 //! `growth/…`: whether what a request costs grows with what there is. Each row compares a large installation with a
 //! small one, in turns, by requests for each second of processor time: 1 is no growth.
 
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
@@ -11,7 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use super::documents::JWKS;
 use super::people::{Authorize, Exchange, Ready, Refresh, WEB, clients, password_hash, sign_in, sign_in_request};
 use super::token::{authorization, client, request};
-use super::{Bench, Process};
+use super::{Bench, Process, Turn, measured, row};
 use crate::issuer::{Issuer, Settings};
 use crate::load::{Load, Plan, Same, Script, ask, get, post};
 use crate::machine::resident_mib;
@@ -82,7 +83,7 @@ impl Script for Clients {
 
 /// Sign-ins, refreshes and introspection with 1000 people and their sessions, and with many.
 fn with_users(bench: &mut Bench<'_>) -> Result<()> {
-    let names = ["login", "refresh", "introspect"].map(|what| format!("growth/users-{what}"));
+    let names = ["login", "code", "refresh", "introspect"].map(|what| format!("growth/users-{what}"));
     if !names.iter().any(|name| bench.arguments.wants(name)) {
         return Ok(());
     }
@@ -93,7 +94,7 @@ fn with_users(bench: &mut Bench<'_>) -> Result<()> {
     let (few_people, many_people) = (People::sign_in(&few_running, few)?, People::sign_in(&many_running, many)?);
     let note = format!("{many} users, sessions, grants and refresh tokens");
     let peer = format!("{few} users");
-    let [login, refresh, introspect] = names;
+    let [login, code, refresh, introspect] = names;
     let connections = bench.pace.connections;
     bench.pace.connections = 4;
     if bench.arguments.wants(&login) {
@@ -109,6 +110,15 @@ fn with_users(bench: &mut Bench<'_>) -> Result<()> {
         bench.versus(&introspect, (&many_running, ours), (&peer, &few_running, theirs), Target::None)?;
         bench.note_last(&note);
     }
+    if bench.arguments.wants(&code) {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..bench.pace.rounds {
+            ours.push(exchange_codes(&many_running, &many_people.cookies)?);
+            theirs.push(exchange_codes(&few_running, &few_people.cookies)?);
+        }
+        bench.table.add(row(&code, &ours, (&peer, &theirs), Target::None));
+        bench.note_last(&note);
+    }
     if bench.arguments.wants(&refresh) {
         let theirs = Refresh { refresh_tokens: few_people.refresh_tokens };
         let ours = Refresh { refresh_tokens: many_people.refresh_tokens };
@@ -121,6 +131,7 @@ fn with_users(bench: &mut Bench<'_>) -> Result<()> {
 
 /// What people across the whole database send.
 struct People {
+    cookies: Vec<String>,
     sign_ins: Vec<String>,
     questions: Vec<String>,
     refresh_tokens: Vec<String>,
@@ -130,18 +141,30 @@ impl People {
     fn sign_in(running: &Process, of: usize) -> Result<Self> {
         let names: Vec<String> = (0..PEOPLE).map(|index| format!("p{}", index * of / PEOPLE)).collect();
         let cookies = names.iter().map(|name| sign_in(running, name)).collect::<Result<Vec<_>>>()?;
-        let plan = Plan::of(PEOPLE, Duration::from_secs(60));
-        let mut authorize = Authorize { cookies: &cookies, left: PEOPLE, codes: Default::default() };
-        Load::connect(running.address, plan)?.run(&mut authorize)?;
-        let mut exchange = Exchange::new(authorize.codes);
-        Load::connect(running.address, plan)?.run(&mut exchange)?;
+        let mut exchange = Exchange::new(codes(running, &cookies, PEOPLE)?);
+        Load::connect(running.address, LONG)?.run(&mut exchange)?;
         let question = |token: &String| post("/oauth2/introspect", &authorization(WEB), &format!("token={token}"));
         Ok(Self {
             sign_ins: names.iter().map(|name| sign_in_request(running, name)).collect(),
             questions: exchange.access_tokens.iter().map(question).collect(),
             refresh_tokens: exchange.refresh_tokens,
+            cookies,
         })
     }
+}
+
+/// Redeems some codes, and measures that.
+fn exchange_codes(running: &Process, cookies: &[String]) -> Result<Turn> {
+    let mut exchange = Exchange::new(codes(running, cookies, 10 * PEOPLE)?);
+    let mut load = Load::connect(running.address, LONG)?;
+    measured(running, || load.run(&mut exchange))
+}
+
+/// Codes for people who are signed in.
+fn codes(running: &Process, cookies: &[String], count: usize) -> Result<VecDeque<String>> {
+    let mut authorize = Authorize { cookies, left: count, codes: VecDeque::new() };
+    Load::connect(running.address, LONG)?.run(&mut authorize)?;
+    Ok(authorize.codes)
 }
 
 /// A new issuer whose database has so many people, each with a session, a grant and a refresh token: written straight
@@ -263,6 +286,9 @@ impl Script for Fetchers {
         true
     }
 }
+
+/// A load that ends when it has what it wants.
+const LONG: Plan = Plan { connections: PEOPLE, duration: Duration::from_secs(60), answers: u64::MAX, rate: None };
 
 const KEYS: usize = 64;
 const FETCHERS: usize = 10_000;

@@ -93,7 +93,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             arguments.json.display(),
         ));
     }
-    if failures.is_empty() { Ok(()) } else { bail!("not measured to the end: {}", failures.join(", ")) }
+    if failures.is_empty() {
+        return if bench.table.is_empty() { bail!("there is no such row") } else { Ok(()) };
+    }
+    let kept = bench.folder.keep();
+    bail!("not measured to the end: {}; the servers' logs are in {}", failures.join(", "), kept.display())
 }
 
 #[expect(clippy::print_stdout, reason = "the table is the result")]
@@ -147,7 +151,7 @@ impl<'a> Bench<'a> {
         let folder = make().with_context(|| format!("cannot make a folder in {}", arguments.folder.display()))?;
         let pace = match arguments.quick {
             true => Pace { rounds: 5, round: Duration::from_millis(300), connections: 32 },
-            false => Pace { rounds: 11, round: Duration::from_millis(1500), connections: 32 },
+            false => Pace { rounds: 7, round: Duration::from_secs(1), connections: 32 },
         };
         Ok(Self { arguments, cores, pace, folder, folders: 0, table: Table::default() })
     }

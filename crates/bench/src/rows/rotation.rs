@@ -20,8 +20,11 @@ const KINDS: [&str; 3] = ["token-ES256", "token-RS256", "jwks"];
 /// Requests a second, of all kinds together.
 const RATE: f64 = 900.0;
 
+/// As long as a key signs, so that each has one change of keys in it.
+const WINDOW: Duration = Duration::from_secs(4);
+
 /// `announce` ≥ 1 + 1 + 2 × 1 s.
-const TURNING: &str = "algorithms = [\"ES256\", \"RS256\"]\nrotate_every = \"2s\"\nannounce = \"4s\"\n\
+const TURNING: &str = "algorithms = [\"ES256\", \"RS256\"]\nrotate_every = \"4s\"\nannounce = \"4s\"\n\
                        jwks_max_age = \"1s\"\njwks_shared_max_age = \"1s\"\nclock_skew = \"0s\"\npoll = \"1s\"\n\
                        max_staleness = \"4s\"";
 const TOKENS: &str = "access_ttl = \"3s\"\nid_ttl = \"3s\"";
@@ -59,17 +62,17 @@ impl Script for Mixture {
 pub(super) fn measure(bench: &mut Bench<'_>) -> Result<()> {
     let tables: String = ["ES256", "RS256"].map(|alg| client(&format!("{CLIENT}-{alg}"), alg)).concat();
     let turning = bench.issuer(Settings { keys: TURNING, tokens: TOKENS, tables: &tables, database: None })?;
-    let standing = TURNING.replace("rotate_every = \"2s\"", "rotate_every = \"30d\"");
+    let standing = TURNING.replace("rotate_every = \"4s\"", "rotate_every = \"30d\"");
     let standing = bench.issuer(Settings { keys: &standing, tokens: TOKENS, tables: &tables, database: None })?;
     let (turning, standing) = (turning.serve()?, standing.serve()?);
 
-    let window = Duration::from_secs(if bench.arguments.quick { 2 } else { 6 });
     let (mut with, mut without) = (Vec::new(), Vec::new());
-    one_window(&turning, Duration::from_millis(300))?;
-    one_window(&standing, Duration::from_millis(300))?;
-    for _ in 0..bench.pace.rounds {
-        with.push(one_window(&turning, window)?);
-        without.push(one_window(&standing, window)?);
+    for server in [&turning, &standing] {
+        one_window(server, Duration::from_millis(300))?;
+    }
+    for _ in 0..if bench.arguments.quick { 3 } else { 9 } {
+        with.push(one_window(&turning, WINDOW)?);
+        without.push(one_window(&standing, WINDOW)?);
     }
     for (kind, what) in KINDS.iter().enumerate() {
         let name = format!("rotation/{what}");
