@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use keywheel_jose::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tracing::{debug, error, warn};
@@ -33,6 +34,7 @@ use crate::outgoing::{Outgoing, Reach};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::storage::{By, Store, StoreError, WhenMissing};
+use crate::tls::{self, Tls, TlsError};
 use crate::users::Passwords;
 
 /// Why the issuer does not start.
@@ -58,6 +60,9 @@ pub enum StartError {
         "the signing key {0} is one of the published examples, which anybody can sign with: revoke it, or use an issuer on loopback"
     )]
     ExampleKey(String),
+    /// What the public listener speaks TLS with.
+    #[error("TLS cannot be spoken")]
+    Tls(#[from] TlsError),
     /// A listener.
     #[error("cannot listen on {address} ({setting})")]
     Listen {
@@ -81,6 +86,7 @@ impl StartError {
             Self::Rotation(RotationError::Load(LoadError::Seal(_))) => true,
             Self::Users(UserError::DeclaredTwice(_)) => true,
             Self::Users(_) => false,
+            Self::Tls(error) => matches!(error, TlsError::Certificate(_)),
             Self::Store(_) | Self::Rotation(_) | Self::Listen { .. } => false,
         }
     }
@@ -169,6 +175,8 @@ pub struct App {
     /// What authenticates what is handed out and comes back.
     pub(crate) kek: Arc<KeyEncryptionKeys>,
     pub(crate) login: Login,
+    /// How the public listener speaks TLS, if it does.
+    pub(crate) tls: Option<Arc<Tls>>,
     clients: ArcSwap<Registry>,
     /// One reading of the clients at a time, so that what was read later is put in force later.
     reading_clients: Mutex<()>,
@@ -198,6 +206,7 @@ impl App {
             client_keys: ClientKeyCache::default(),
             logouts: Deliveries::default(),
             login: Login::open(&config)?,
+            tls: Tls::open(&config.server, &ring.store, &edges.clock)?,
             clients: ArcSwap::from_pointee(registry),
             reading_clients: Mutex::new(()),
             passwords: Arc::new(passwords),
@@ -246,20 +255,29 @@ impl App {
         let logouts = tokio::spawn(backchannel::run(Arc::clone(&self), shutdown.clone()));
         let reports = tokio::spawn(notify::run(Arc::clone(&self), supervisor, shutdown.clone()));
 
+        let certificate = tokio::spawn(tls::run(Arc::clone(&self), shutdown.clone()));
+
         let public = serve(
             listeners.public,
+            self.tls.clone(),
             http::Routes::public(&self),
             limits,
             self.metrics.connections.clone(),
             shutdown.clone(),
         );
+        let in_the_clear = async {
+            if let Some(listener) = listeners.in_the_clear {
+                let open = self.metrics.connections.clone();
+                serve(listener, None, http::Routes::in_the_clear(&self), limits, open, shutdown.clone()).await;
+            }
+        };
         let metrics = async {
             if let Some(listener) = listeners.metrics {
                 let uncounted = prometheus_client::metrics::gauge::Gauge::default();
-                serve(listener, http::Routes::metrics(&self), limits, uncounted, shutdown.clone()).await;
+                serve(listener, None, http::Routes::metrics(&self), limits, uncounted, shutdown.clone()).await;
             }
         };
-        tokio::join!(public, metrics);
+        tokio::join!(public, in_the_clear, metrics);
         let tasks = [
             (rotation, "the rotator"),
             (watch, "the watch over the database"),
@@ -267,6 +285,7 @@ impl App {
             (logouts, "the delivery of logouts"),
             (hooks, "the telling of events"),
             (housekeeping, "the forgetting of what is over"),
+            (certificate, "the watch over the certificate"),
             (reports, "the reports to the supervisor"),
         ];
         for (task, what) in tasks {
@@ -276,6 +295,12 @@ impl App {
         }
         self.store.close().await;
         Ok(())
+    }
+
+    /// Whether it can answer who asks; or why not.
+    pub(crate) fn ready(&self, now: Timestamp) -> Result<(), String> {
+        self.keys.ready(now).map_err(|reason| reason.to_string())?;
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.ready())
     }
 
     /// The clients of this moment.
@@ -328,10 +353,11 @@ impl App {
                 read_age: self.keys.read_age(),
                 clock_ahead_ms,
                 clock_limit_ms,
-                is_ready: self.keys.ready(now).is_ok(),
+                is_ready: self.ready(now).is_ok(),
                 hashes_running,
                 hashes_waiting,
                 clients: self.clients().len(),
+                certificate_not_after: self.tls.as_ref().and_then(|tls| tls.not_after()),
                 now,
             })
         })
@@ -341,6 +367,8 @@ impl App {
 /// The sockets, bound before anything else is done, so that a port in use is known at once.
 pub struct Listeners {
     public: TcpListener,
+    /// Beside a public one with TLS.
+    in_the_clear: Option<TcpListener>,
     metrics: Option<TcpListener>,
 }
 
@@ -354,11 +382,15 @@ impl Listeners {
             TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, setting, source })
         };
         let public = bind(config.server.listen, "server.listen").await?;
+        let in_the_clear = match config.server.acme.as_ref().and_then(|acme| acme.http_listen) {
+            Some(address) => Some(bind(address, "server.acme.http_listen").await?),
+            None => None,
+        };
         let metrics = match config.server.metrics_listen {
             Some(address) => Some(bind(address, "server.metrics_listen").await?),
             None => None,
         };
-        Ok(Self { public, metrics })
+        Ok(Self { public, in_the_clear, metrics })
     }
 
     /// Where the public listener is bound.

@@ -37,6 +37,7 @@ pub mod shutdown;
 pub mod storage;
 #[cfg(test)]
 mod testing;
+mod tls;
 pub mod users;
 
 /// An error with all its causes, for a log line or a terminal.

@@ -11,6 +11,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -26,6 +27,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 use tower_service::Service;
 use url::{Host, Url};
@@ -41,6 +46,8 @@ pub(crate) enum FetchError {
     Private(String),
     #[error("the certificate authorities of this system cannot be read")]
     Roots(#[source] io::Error),
+    #[error("{0} holds no certificate of an authority that can be used")]
+    Authorities(PathBuf),
     #[error("{url} does not answer")]
     Unreachable {
         url: String,
@@ -76,6 +83,8 @@ pub(crate) struct Bounds {
 /// Calls others.
 pub(crate) struct Outgoing {
     reach: Reach,
+    /// The authorities that vouch for who is called, in PEM; those of the system when there is none.
+    authorities: Option<PathBuf>,
     resolve: Arc<Resolve>,
     client: OnceCell<HttpClient>,
 }
@@ -102,7 +111,25 @@ impl Outgoing {
     }
 
     fn resolving(reach: Reach, resolve: impl Fn(Name) -> Resolving + Send + Sync + 'static) -> Self {
-        Self { reach, resolve: Arc::new(resolve), client: OnceCell::new() }
+        Self { reach, authorities: None, resolve: Arc::new(resolve), client: OnceCell::new() }
+    }
+
+    /// The same, trusting the authorities in this file and no others.
+    pub(crate) fn trusting(self, authorities: Option<PathBuf>) -> Self {
+        Self { authorities, ..self }
+    }
+
+    /// Sends a request as it is, but for who we are, and gives the answer whatever its status.
+    ///
+    /// # Errors
+    /// Every [`FetchError`] but [`FetchError::Status`]
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        bounds: Bounds,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let url = self.admit(&request.uri().to_string())?;
+        self.exchange(url, request, bounds, |_| true).await
     }
 
     /// Fetches a JSON document.
@@ -113,7 +140,7 @@ impl Outgoing {
         let url = self.admit(address)?;
         let request = Request::get(url.as_str()).header(ACCEPT, "application/json");
         let request = request.body(Full::default()).map_err(|_| FetchError::Address(address.to_owned()))?;
-        self.exchange(url, request, bounds, |status| status == StatusCode::OK).await
+        self.exchange(url, request, bounds, |status| status == StatusCode::OK).await.map(Response::into_body)
     }
 
     /// Posts a form; the answer does not matter, only that it is a good one.
@@ -172,19 +199,21 @@ impl Outgoing {
         mut request: Request<Full<Bytes>>,
         bounds: Bounds,
         is_good: fn(StatusCode) -> bool,
-    ) -> Result<Bytes, FetchError> {
+    ) -> Result<Response<Bytes>, FetchError> {
         request.headers_mut().insert(USER_AGENT, NAME);
         let client = self.client.get_or_try_init(async || self.connect()).await?;
         let limit_bytes = bounds.body_limit_bytes;
         let exchange = async {
             let response = client.request(request).await;
-            let response: http::Response<Incoming> =
+            let response: Response<Incoming> =
                 response.map_err(|source| FetchError::Unreachable { url: url.to_string(), source })?;
             if !is_good(response.status()) {
                 return Err(FetchError::Status { url: url.to_string(), status: response.status() });
             }
-            let body = Limited::new(response.into_body(), limit_bytes).collect().await;
-            body.map(|body| body.to_bytes()).map_err(|_| FetchError::Body { url: url.to_string(), limit_bytes })
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, limit_bytes).collect().await;
+            let body = body.map_err(|_| FetchError::Body { url: url.to_string(), limit_bytes })?;
+            Ok(Response::from_parts(head, body.to_bytes()))
         };
         let result = tokio::time::timeout(bounds.deadline, exchange).await;
         result.unwrap_or_else(|_| Err(FetchError::TooSlow { url: url.to_string(), limit: bounds.deadline }))
@@ -195,15 +224,28 @@ impl Outgoing {
         let guard = Guard { reach: self.reach, resolve: Arc::clone(&self.resolve) };
         let mut connector = HttpConnector::new_with_resolver(guard);
         connector.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-            .map_err(FetchError::Roots)?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let tls = match &self.authorities {
+            None => HttpsConnectorBuilder::new().with_provider_and_native_roots(provider).map_err(FetchError::Roots)?,
+            Some(file) => {
+                let config = trusting(file, provider).ok_or_else(|| FetchError::Authorities(file.clone()))?;
+                HttpsConnectorBuilder::new().with_tls_config(config)
+            }
+        };
+        let connector = tls.https_or_http().enable_http1().wrap_connector(connector);
         // Calls are rare, and each should find out anew where a name leads.
         Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
     }
+}
+
+/// TLS to whoever the authorities in a file vouch for; `None` when it holds none.
+fn trusting(file: &Path, provider: CryptoProvider) -> Option<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(file).ok()? {
+        roots.add(root.ok()?).ok()?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().ok()?;
+    (!roots.is_empty()).then(|| config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Resolves names, and passes on only the addresses that may be called.

@@ -12,6 +12,7 @@ use crate::app::Ring;
 use crate::config::{Loaded, Origin};
 use crate::edges::Edges;
 use crate::storage::WhenMissing;
+use crate::tls;
 
 #[derive(Args)]
 pub(super) struct Check {
@@ -26,6 +27,10 @@ impl Check {
         let (policy, algorithms) = (&config.keys.rotation, &config.keys.algorithms);
         let edges = Edges::system();
         let now = edges.clock.now();
+        let certificate = tls::inspect(&config, now).map_err(|why| Failure::usage(format!("server.tls: {why}")))?;
+        for warning in certificate.iter().flat_map(|certificate| &certificate.warnings) {
+            note(format_args!("warning: {warning}"));
+        }
 
         // An existing database must open, with its keys; a missing one is made by `serve`, not by a check.
         let database = &config.storage.database;
@@ -48,6 +53,7 @@ impl Check {
             return Ok(print_json(&json!({
                 "safe": true,
                 "issuer": config.issuer.as_str(),
+                "certificate": certificate.map(|it| json!({ "source": it.source, "not_after": it.not_after, "warnings": it.warnings })),
                 "database": { "url": database.to_string(), "exists": exists },
                 "reasons": policy.explain(),
                 "changes_at_start": changes,
@@ -63,6 +69,10 @@ impl Check {
         };
         text.push_str(&format!("configuration  {source}\nissuer         {}\n", config.issuer));
         let state = if exists { "opens, with its keys" } else { "will be made at the first start" };
+        if let Some(tls::Inspection { source, not_after, .. }) = &certificate {
+            let until = not_after.map(|at| format!(" (until {at})")).unwrap_or_default();
+            text.push_str(&format!("certificate    {source}{until}\n"));
+        }
         text.push_str(&format!("database       {} ({state})\n", database));
         text.push_str(&format!(
             "rings          {}\n",

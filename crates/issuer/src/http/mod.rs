@@ -3,6 +3,7 @@
 pub mod client_address;
 pub(crate) mod cors;
 pub(crate) mod endpoints;
+pub(crate) mod in_the_clear;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod serve;
@@ -19,6 +20,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    STRICT_TRANSPORT_SECURITY,
 };
 use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -26,7 +28,8 @@ use tower_service::Service as _;
 
 use crate::api::session;
 use crate::app::App;
-use crate::http::client_address::{Network, client_address};
+use crate::config::Config;
+use crate::http::client_address::{Network, came_by_https, client_address};
 use crate::http::request::Peer;
 use crate::login::pages::{account, consent, files, home, login, password, select_account};
 use crate::oidc::{authorize, discovery, introspect, jwks, logout, revoke, token, userinfo};
@@ -38,27 +41,53 @@ pub(crate) struct Routes {
     /// The token endpoint, where it is answered past the router: it is the one address that is asked for every token,
     /// and the router's boxes and clones are a part of its cost that can be measured.
     token: Option<(Arc<App>, Arc<str>)>,
+    front: Arc<Front>,
+}
+
+/// What is in front of the routes.
+#[derive(Default)]
+struct Front {
     /// Who is believed about where a request comes from.
-    proxies: Arc<[Network]>,
+    proxies: Vec<Network>,
+    /// What browsers are told that came by https.
+    hsts: Option<HeaderValue>,
+}
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// In the clear, at least on its last part.
+    Plain,
+    /// We ended its TLS.
+    Tls,
 }
 
 impl Routes {
     /// Those of the public listener.
     pub(crate) fn public(app: &Arc<App>) -> Self {
         let path = format!("{}/oauth2/token", app.config.issuer.path());
-        let proxies = app.config.server.trusted_proxies.clone().into();
-        Self { router: router(app), token: Some((Arc::clone(app), path.into())), proxies }
+        let front = Front { proxies: app.config.server.trusted_proxies.clone(), hsts: hsts(&app.config) };
+        Self { router: router(app), token: Some((Arc::clone(app), path.into())), front: Arc::new(front) }
+    }
+
+    /// Those of the listener in the clear.
+    pub(crate) fn in_the_clear(app: &Arc<App>) -> Self {
+        Self { router: in_the_clear::router(app), token: None, front: Arc::default() }
     }
 
     /// Those of the metrics listener.
     pub(crate) fn metrics(app: &Arc<App>) -> Self {
-        Self { router: metrics_router(app), token: None, proxies: Arc::default() }
+        Self { router: metrics_router(app), token: None, front: Arc::default() }
     }
 
-    pub(crate) async fn answer(self, mut request: Request<Incoming>, peer: IpAddr) -> Response {
-        let client = client_address(peer, request.headers(), &self.proxies);
+    pub(crate) async fn answer(self, mut request: Request<Incoming>, peer: IpAddr, transport: Transport) -> Response {
+        let Front { proxies, hsts } = &*self.front;
+        let client = client_address(peer, request.headers(), proxies);
+        // RFC 6797 §7.2: never over a connection that is not secure.
+        let is_secure = || transport == Transport::Tls || came_by_https(peer, request.headers(), proxies);
+        let hsts = hsts.as_ref().filter(|_| is_secure());
         request.extensions_mut().insert(Peer(client));
-        match self.token {
+        let mut response = match self.token {
             Some((app, path)) if request.method() == Method::POST && request.uri().path() == &*path => {
                 token::token(State(app), request.map(Body::new)).await
             }
@@ -66,8 +95,19 @@ impl Routes {
                 let mut router = self.router;
                 router.call(request).await.unwrap_or_else(|never| match never {})
             }
+        };
+        if let Some(hsts) = hsts {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
+        response
     }
+}
+
+/// `Strict-Transport-Security` (RFC 6797), where the issuer is on https and not on loopback: there the header would count
+/// for whatever else the developer runs.
+fn hsts(config: &Config) -> Option<HeaderValue> {
+    let max_age = config.server.hsts.filter(|_| config.issuer.is_https() && !config.issuer.is_loopback())?;
+    HeaderValue::try_from(format!("max-age={}", max_age.as_secs())).ok()
 }
 
 /// What the public listener answers. An issuer with a path has everything below it, and RFC 8414's document also where
@@ -172,7 +212,7 @@ async fn healthz() -> Response {
 
 /// The issuer can sign; or why not.
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    match app.keys.ready(app.clock.now()) {
+    match app.ready(app.clock.now()) {
         Ok(()) => reply::text(StatusCode::OK, "ready\n"),
         Err(reason) => reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
     }

@@ -16,19 +16,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::Routes;
+use super::{Routes, Transport};
 use crate::shutdown::Shutdown;
+use crate::tls::Tls;
 
 /// Deadlines and caps of a listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// How long a client may take for the header of a request.
+    /// How long a client may take for the header of a request, and before it for the TLS handshake.
     pub(crate) header_timeout: Duration,
     /// How long requests under way may take after a shutdown began.
     pub(crate) drain_timeout: Duration,
@@ -36,8 +38,16 @@ pub(crate) struct Limits {
     pub(crate) max_connections: usize,
 }
 
-/// Serves `routes` on `listener` until `shutdown` is ordered, then lets the requests under way finish.
-pub(crate) async fn serve(listener: TcpListener, routes: Routes, limits: Limits, open: Gauge, mut shutdown: Shutdown) {
+/// Serves `routes` on `listener`, behind `tls` if there is one, until `shutdown` is ordered, then lets the requests under
+/// way finish.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    routes: Routes,
+    limits: Limits,
+    open: Gauge,
+    mut shutdown: Shutdown,
+) {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let builder = builder();
@@ -64,10 +74,32 @@ pub(crate) async fn serve(listener: TcpListener, routes: Routes, limits: Limits,
             }
         };
         let _ = stream.set_nodelay(true);
-        let (builder, routes, open, shutdown) = (builder.clone(), routes.clone(), open.clone(), shutdown.clone());
+        let (builder, routes, open, mut shutdown) = (builder.clone(), routes.clone(), open.clone(), shutdown.clone());
+        let tls = tls.clone();
         connections.spawn(async move {
             open.inc();
-            serve_connection(stream, peer, builder, routes, limits, shutdown).await;
+            match tls {
+                None => serve_connection(stream, (peer, Transport::Plain), builder, routes, limits, shutdown).await,
+                // In a box, so that plain connections do not carry the size of a handshake.
+                Some(tls) => {
+                    Box::pin(async move {
+                        let handshake = tokio::time::timeout(limits.header_timeout, tls.accept(stream));
+                        let stream = tokio::select! {
+                            stream = handshake => stream,
+                            () = shutdown.ordered() => return,
+                        };
+                        match stream {
+                            Ok(Some(stream)) => {
+                                let from = (peer, Transport::Tls);
+                                serve_connection(stream, from, builder, routes, limits, shutdown).await;
+                            }
+                            Ok(None) => {}
+                            Err(_) => debug!("a TLS handshake took too long"),
+                        }
+                    })
+                    .await
+                }
+            }
             open.dec();
             drop(permit);
         });
@@ -81,9 +113,9 @@ pub(crate) async fn serve(listener: TcpListener, routes: Routes, limits: Limits,
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    peer: IpAddr,
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    (peer, transport): (IpAddr, Transport),
     builder: auto::Builder<TokioExecutor>,
     routes: Routes,
     limits: Limits,
@@ -96,7 +128,7 @@ async fn serve_connection(
             let routes = routes.clone();
             let under_way = UnderWay::begin(&activity);
             async move {
-                let answer = routes.answer(request, peer).await;
+                let answer = routes.answer(request, peer, transport).await;
                 drop(under_way);
                 Ok::<_, Infallible>(answer)
             }

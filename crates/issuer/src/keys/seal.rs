@@ -65,6 +65,14 @@ pub enum SealError {
         /// For which algorithm.
         alg: Algorithm,
     },
+    /// A secret that is no signing key does not open.
+    #[error("the {purpose} of {name} was sealed under another key-encryption key, or altered")]
+    Secret {
+        /// What it is for.
+        purpose: &'static str,
+        /// Whose it is.
+        name: String,
+    },
     /// The generator failed.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
@@ -120,6 +128,29 @@ impl KeyEncryptionKeys {
         self.seal(kid, alg, &self.open(kid, alg, sealed)?).map(Some)
     }
 
+    /// Seals a secret that is no signing key, with the first; it opens for the same purpose and name only.
+    ///
+    /// # Errors
+    /// [`SealError::Cipher`].
+    pub(crate) fn seal_secret(&self, purpose: &'static str, name: &str, secret: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.first.seal_labelled(name, purpose, secret)
+    }
+
+    /// Opens what [`Self::seal_secret`] made, and says whether another key than the first had sealed it.
+    ///
+    /// # Errors
+    /// [`SealError::Secret`].
+    pub(crate) fn open_secret(
+        &self,
+        purpose: &'static str,
+        name: &str,
+        sealed: &[u8],
+    ) -> Result<(Zeroizing<Vec<u8>>, Sealed), SealError> {
+        let by = if self.first.sealed(sealed) { Sealed::ByFirst } else { Sealed::ByAnother };
+        let opened = self.all().find(|key| key.sealed(sealed)).and_then(|key| key.open_labelled(name, purpose, sealed));
+        opened.map(|secret| (secret, by)).ok_or_else(|| SealError::Secret { purpose, name: name.to_owned() })
+    }
+
     /// A short name of the key that seals.
     #[must_use]
     pub fn sealing_id(&self) -> String {
@@ -142,6 +173,15 @@ impl KeyEncryptionKeys {
     fn all(&self) -> impl Iterator<Item = &KeyEncryptionKey> {
         std::iter::once(&self.first).chain(&self.others)
     }
+}
+
+/// Which of several keys sealed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sealed {
+    /// The one that seals now.
+    ByFirst,
+    /// One that is on its way out.
+    ByAnother,
 }
 
 /// One key that seals private keys.
@@ -201,12 +241,7 @@ impl KeyEncryptionKey {
     /// # Errors
     /// [`SealError::Cipher`] if the cipher refuses.
     pub fn seal(&self, kid: &str, alg: Algorithm, pkcs8: &[u8]) -> Result<Vec<u8>, SealError> {
-        let mut ciphertext = Zeroizing::new(pkcs8.to_vec());
-        let nonce = self
-            .cipher
-            .seal_in_place_append_tag(Aad::from(associated_data(&self.id, kid, alg)), &mut *ciphertext)
-            .map_err(|_| SealError::Cipher)?;
-        Ok([&[VERSION], self.id.as_slice(), nonce.as_ref().as_slice(), ciphertext.as_slice()].concat())
+        self.seal_labelled(kid, alg.as_str(), pkcs8)
     }
 
     /// Opens what [`Self::seal`] made for the same `kid` and `alg`.
@@ -224,20 +259,38 @@ impl KeyEncryptionKey {
         if *id != self.id {
             return Err(SealError::OtherKey { kid: kid.to_owned(), sealed_under: hex(id), configured: self.id() });
         }
-        let mut plain = Zeroizing::new(ciphertext.to_vec());
-        let length = self
-            .cipher
-            .open_in_place(Nonce::from(nonce), Aad::from(associated_data(id, kid, alg)), &mut plain)
-            .map_err(|_| altered())?
-            .len();
-        plain.truncate(length);
-        Ok(plain)
+        self.decrypt(nonce, ciphertext, kid, alg.as_str()).ok_or_else(altered)
     }
 
     /// A short name of the key that tells nothing about it.
     #[must_use]
     pub fn id(&self) -> String {
         hex(&self.id)
+    }
+
+    /// No label is both a purpose and an algorithm, so neither can be moved to where the other belongs.
+    fn seal_labelled(&self, name: &str, label: &str, secret: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut ciphertext = Zeroizing::new(secret.to_vec());
+        let nonce = self
+            .cipher
+            .seal_in_place_append_tag(Aad::from(associated_data(&self.id, name, label)), &mut *ciphertext)
+            .map_err(|_| SealError::Cipher)?;
+        Ok([&[VERSION], self.id.as_slice(), nonce.as_ref().as_slice(), ciphertext.as_slice()].concat())
+    }
+
+    fn open_labelled(&self, name: &str, label: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (&version, rest) = sealed.split_first()?;
+        let (id, rest) = rest.split_first_chunk::<ID_LENGTH>()?;
+        let (nonce, ciphertext) = rest.split_first_chunk::<12>()?;
+        (version == VERSION && *id == self.id).then(|| self.decrypt(nonce, ciphertext, name, label))?
+    }
+
+    fn decrypt(&self, nonce: &[u8; 12], ciphertext: &[u8], name: &str, label: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let mut plain = Zeroizing::new(ciphertext.to_vec());
+        let associated_data = Aad::from(associated_data(&self.id, name, label));
+        let length = self.cipher.open_in_place(Nonce::from(nonce), associated_data, &mut plain).ok()?.len();
+        plain.truncate(length);
+        Some(plain)
     }
 
     /// Whether `sealed` names this key.
@@ -266,8 +319,8 @@ fn tagged(purpose: &str, message: &[u8]) -> Vec<u8> {
     [purpose.as_bytes(), &[0], message].concat()
 }
 
-fn associated_data(id: &[u8; ID_LENGTH], kid: &str, alg: Algorithm) -> Vec<u8> {
-    [&[VERSION], id.as_slice(), kid.as_bytes(), &[0], alg.as_str().as_bytes()].concat()
+fn associated_data(id: &[u8; ID_LENGTH], name: &str, label: &str) -> Vec<u8> {
+    [&[VERSION], id.as_slice(), name.as_bytes(), &[0], label.as_bytes()].concat()
 }
 
 fn decode(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
@@ -326,6 +379,29 @@ mod tests {
             KeyEncryptionKeys::new(key(2), vec![key(1)]).made_tag("form", b"a message", &tag),
             "a key on its way out"
         );
+    }
+
+    #[test]
+    fn a_secret_opens_for_its_purpose_and_name_only() {
+        let keys = KeyEncryptionKeys::new(key(2), vec![key(1)]);
+        let sealed = keys.seal_secret("certificate key", "id.example.com", b"private").expect("sealed");
+        let by_old = KeyEncryptionKeys::new(key(1), Vec::new());
+        let by_old = by_old.seal_secret("certificate key", "id.example.com", b"private").expect("sealed");
+        let open = |purpose, name, sealed: &[u8]| keys.open_secret(purpose, name, sealed);
+
+        for (sealed, by) in [(&sealed, Sealed::ByFirst), (&by_old, Sealed::ByAnother)] {
+            let opened = open("certificate key", "id.example.com", sealed).expect("opened");
+            assert_eq!((opened.0.as_slice(), opened.1), (&b"private"[..], by));
+        }
+        let under_none = KeyEncryptionKeys::new(key(3), Vec::new()).seal_secret("certificate key", "a", b"private");
+        for refused in [
+            open("account", "id.example.com", &sealed),
+            open("certificate key", "example.com", &sealed),
+            open("certificate key", "id.example.com", &sealed[..20]),
+            open("certificate key", "a", &under_none.expect("sealed")),
+        ] {
+            assert!(matches!(refused, Err(SealError::Secret { .. })));
+        }
     }
 
     #[test]

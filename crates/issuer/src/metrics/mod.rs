@@ -200,6 +200,8 @@ struct StateGauges {
     hashes_running: Gauge,
     hashes_waiting: Gauge,
     clients: Gauge,
+    /// Nothing where no TLS is spoken.
+    certificate_not_after: Family<[(&'static str, &'static str); 0], Gauge>,
 }
 
 /// What is read when somebody asks.
@@ -215,6 +217,7 @@ pub(crate) struct State<'a> {
     pub(crate) hashes_running: usize,
     pub(crate) hashes_waiting: usize,
     pub(crate) clients: usize,
+    pub(crate) certificate_not_after: Option<Timestamp>,
     pub(crate) now: Timestamp,
 }
 
@@ -333,6 +336,11 @@ impl Metrics {
 
     fn register_state(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "certificate_not_after_timestamp_seconds",
+            "When the certificate for TLS expires, in seconds since 1970",
+            self.state.certificate_not_after.clone(),
+        );
         let state = &self.state;
         registry.register("build", "This program", Info::new(BuildLabel { version: env!("CARGO_PKG_VERSION") }));
         registry.register("ready", "1 when requests should come here, as /readyz says", state.ready.clone());
@@ -398,6 +406,9 @@ impl Metrics {
         gauges.hashes_running.set(count(state.hashes_running));
         gauges.hashes_waiting.set(count(state.hashes_waiting));
         gauges.clients.set(count(state.clients));
+        if let Some(not_after) = state.certificate_not_after {
+            gauges.certificate_not_after.get_or_create(&[]).set(not_after.as_unix());
+        }
     }
 
     fn set_rings(&self, state: &State<'_>) {

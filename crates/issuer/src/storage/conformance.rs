@@ -693,6 +693,7 @@ macro_rules! on_both {
     };
 }
 
+mod certificates;
 mod clients;
 mod fixtures;
 mod people;

@@ -17,6 +17,7 @@ mod ages;
 mod assertions;
 mod audit;
 mod backup;
+mod certificates;
 mod changes;
 mod clients;
 mod codes;
@@ -51,6 +52,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr};
 
 pub use audit::{AuditRow, AuditVerdict, By, Known};
 pub use backup::{BackupError, Restored};
+pub use certificates::{Order as CertificateOrder, StoredAccount, StoredCertificate};
 pub use changes::Changes;
 pub use clients::{ClientChange, ClientInsert};
 pub use codes::{Code, NewCode, Redemption};
@@ -475,7 +477,7 @@ fn is_unique_violation(error: &sqlx::Error) -> bool {
 
 /// Version, name, and the text for SQLite and PostgreSQL, which differ in BLOB and BYTEA. Never edit one that has been
 /// released: checksums are compared.
-const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 9] = [
     (1, "keys and clients", include_str!("migrations/sqlite-0001.sql"), include_str!("migrations/postgres-0001.sql")),
     (2, "audit", include_str!("migrations/sqlite-0002.sql"), include_str!("migrations/postgres-0002.sql")),
     (3, "fetchers", include_str!("migrations/sqlite-0003.sql"), include_str!("migrations/postgres-0003.sql")),
@@ -484,6 +486,7 @@ const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
     (6, "client metadata", include_str!("migrations/sqlite-0006.sql"), include_str!("migrations/postgres-0006.sql")),
     (7, "event reader", include_str!("migrations/sqlite-0007.sql"), include_str!("migrations/postgres-0007.sql")),
     (8, "user details", include_str!("migrations/sqlite-0008.sql"), include_str!("migrations/postgres-0008.sql")),
+    (9, "certificates", include_str!("migrations/sqlite-0009.sql"), include_str!("migrations/postgres-0009.sql")),
 ];
 
 /// Between two tries to set up a file that somebody else is setting up.
