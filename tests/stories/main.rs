@@ -14,5 +14,6 @@ mod restart;
 mod rotation;
 mod sign_in;
 mod soak;
+mod tls;
 mod upgrade;
 mod wire;

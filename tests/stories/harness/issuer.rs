@@ -78,6 +78,11 @@ impl Issuer {
         replica
     }
 
+    /// From the next start on.
+    pub(crate) fn set_clock_ahead(&mut self, seconds: f64) {
+        self.clock_ahead = seconds;
+    }
+
     /// Writes the configuration anew.
     pub(crate) fn configure(&self, settings: Settings) {
         let Self { listen, metrics, .. } = self;
@@ -150,7 +155,7 @@ impl Issuer {
         Running::start(self.serve_command(), self.folder.path())
     }
 
-    fn serve_command(&self) -> Command {
+    pub(crate) fn serve_command(&self) -> Command {
         let mut command = program();
         command.arg("serve").arg("--config").arg(self.config_file());
         if self.clock_ahead != 0.0 {
@@ -284,7 +289,7 @@ impl Running {
         self.child.id().expect("a process that was not waited for")
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid that is not 0");
         kill_process(pid, signal).expect("sending a signal to our own child");
     }

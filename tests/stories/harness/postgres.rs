@@ -81,6 +81,12 @@ impl Postgres {
         format!("postgres://keywheel@{}/postgres", self.address)
     }
 
+    /// The same by its socket, which is reached from every network of this machine.
+    pub(crate) fn socket_url(&self) -> String {
+        let Self { folder, address, .. } = self;
+        format!("postgres://keywheel@localhost:{}/postgres?host={}", address.port(), folder.path().display())
+    }
+
     /// The first column of what a query finds, which has to be text.
     pub(crate) async fn texts(&self, query: &'static str) -> Vec<String> {
         let mut connection = PgConnection::connect(&self.url()).await.expect("connecting to the database");
