@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use keywheel_jose::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tracing::{debug, error, warn};
 
 use crate::admin::users::{UserError, declare_users, keep_pace};
@@ -32,8 +33,10 @@ use crate::oidc::client_keys::ClientKeyCache;
 use crate::oidc::discovery::Document;
 use crate::outgoing::{Outgoing, Reach};
 use crate::registry::Registry;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, Stop, shutdown};
 use crate::storage::{By, Store, StoreError, WhenMissing};
+use crate::telemetry::otlp::Exporter;
+use crate::telemetry::traces::Tracer;
 use crate::tls::{self, Tls, TlsError};
 use crate::users::Passwords;
 
@@ -130,6 +133,7 @@ impl Ring {
         let others = others.iter().map(|path| KeyEncryptionKey::read(path)).collect::<Result<_, _>>()?;
         let kek = Arc::new(KeyEncryptionKeys::new(first, others));
         let metrics = Arc::new(Metrics::new());
+        let store = store.counted_by(&metrics);
         let policy = config.keys.rotation.clone();
         let keys = Arc::new(Keys::empty(
             policy.clone(),
@@ -175,6 +179,10 @@ pub struct App {
     /// What authenticates what is handed out and comes back.
     pub(crate) kek: Arc<KeyEncryptionKeys>,
     pub(crate) login: Login,
+    /// What decides which requests are traced, if any are.
+    pub(crate) tracer: Option<Arc<Tracer>>,
+    /// What brings traces to a collector, until it runs.
+    exporter: std::sync::Mutex<Option<Exporter>>,
     /// How the public listener speaks TLS, if it does.
     pub(crate) tls: Option<Arc<Tls>>,
     clients: ArcSwap<Registry>,
@@ -195,11 +203,14 @@ impl App {
             refuse_example_keys(&ring.keys)?;
         }
         let registry = read_registry(&config, &ring.store).await?;
-        let passwords = Passwords::new(config.limits.password_concurrency, &edges);
+        let passwords = Passwords::new(config.limits.password_concurrency, &edges).counted_by(&ring.metrics);
         let by = By::new(&ring.author, edges.clock.now());
         declare_users(&ring.store, &config, &passwords, edges.entropy.as_ref(), &by).await?;
         keep_pace(&ring.store, &passwords).await?;
+        let (tracer, exporter) = Tracer::open(&config.telemetry, &edges, &ring.metrics).unzip();
         Ok(Arc::new(Self {
+            tracer: tracer.map(Arc::new),
+            exporter: std::sync::Mutex::new(exporter),
             discovery: Document::new(&config.issuer, &config.keys.algorithms),
             fetchers: Arc::new(Fetchers::new(config.keys.rotation.clone())),
             outgoing: Outgoing::new(if config.outgoing.allow_private { Reach::Anywhere } else { Reach::Public }),
@@ -277,6 +288,7 @@ impl App {
                 serve(listener, None, http::Routes::metrics(&self), limits, uncounted, shutdown.clone()).await;
             }
         };
+        let (stop_exporting, traces) = self.export_traces();
         tokio::join!(public, in_the_clear, metrics);
         let tasks = [
             (rotation, "the rotator"),
@@ -293,8 +305,22 @@ impl App {
                 error!(error = %failure, "{what} ended early");
             }
         }
+        // Last, so that what was done at the end is seen too.
+        stop_exporting.stop();
+        let _ = traces.await;
         self.store.close().await;
         Ok(())
+    }
+
+    fn export_traces(&self) -> (Stop, JoinHandle<()>) {
+        let (stop, stopped) = shutdown();
+        let exporter = self.exporter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let exporting = async move {
+            if let Some(exporter) = exporter {
+                exporter.run(stopped).await;
+            }
+        };
+        (stop, tokio::spawn(exporting))
     }
 
     /// Whether it can answer who asks; or why not.

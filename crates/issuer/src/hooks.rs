@@ -21,6 +21,7 @@ use crate::config::HookSettings;
 use crate::outgoing::Bounds;
 use crate::shutdown::Shutdown;
 use crate::storage::{EventRow, StoreError};
+use crate::telemetry::traces;
 
 /// Tells until `shutdown` is ordered; nobody where no hook is configured.
 pub(crate) async fn run(app: Arc<App>, mut shutdown: Shutdown) {
@@ -48,7 +49,9 @@ pub(crate) async fn tell(app: &App, hook: &HookSettings) -> Result<usize, StoreE
     let Some(last) = events.last() else { return Ok(0) };
     let body = body(app.config.issuer.as_str(), &events);
     let signature = signature(hook, now.as_unix(), &body);
-    let posted = app.outgoing.post_json(hook.url.as_str(), body, ("keywheel-signature", signature), BOUNDS).await;
+    let post = app.outgoing.post_json(hook.url.as_str(), body, ("keywheel-signature", signature), BOUNDS);
+    let posted = traces::job(app.tracer.as_deref(), "tell the hook", post).await;
+    app.metrics.hook.count(if posted.is_ok() { "delivered" } else { "failed" });
     if let Err(failure) = posted {
         warn!(error = chain(&failure), "the hook did not take what happened; it is told again");
         return Ok(0);

@@ -35,6 +35,7 @@ pub mod registry;
 pub mod scopes;
 pub mod shutdown;
 pub mod storage;
+mod telemetry;
 #[cfg(test)]
 mod testing;
 mod tls;

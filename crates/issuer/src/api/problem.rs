@@ -10,6 +10,7 @@ use crate::http::reply;
 use crate::http::request::RequestError;
 use crate::oidc::OAuthError;
 use crate::storage::StoreError;
+use crate::telemetry;
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +69,16 @@ impl Problem {
 
     pub(super) fn into_response(self) -> Response {
         let (status, code) = self.kind();
-        let body = json!({
+        let mut body = json!({
             "type": format!("urn:keywheel:problem:{code}"),
             "title": status.canonical_reason(),
             "status": status.as_u16(),
             "detail": self.to_string(),
             "code": code,
         });
+        if let Some(id) = telemetry::request_id() {
+            body["request_id"] = id.to_string().into();
+        }
         let mut response = reply::unstored_json(status, body.to_string());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -45,6 +45,7 @@ use crate::login::session::{self as browser, Remember, SignedIn, StartError, log
 use crate::login::sign_in::{self, Attempted, SignIn};
 use crate::oidc::first_party::{self, Tokens};
 use crate::storage::Origin;
+use crate::telemetry;
 
 /// What `POST /api/session` reads.
 #[derive(Deserialize)]
@@ -155,6 +156,7 @@ async fn begin(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Cli
     let started = started.ok_or(Problem::Refused)?;
     let session = app.store.session_by_sid(&started.sid, origin.at).await?.ok_or(Problem::Refused)?;
     let tokens = first_party::begin(app, client, scopes, session, &user, &origin).await?.ok_or(Problem::Refused)?;
+    app.metrics.grants.session.inc();
     let mut response = answer(app, &tokens, request.response);
     if in_browser {
         for cookie in started.cookies {
@@ -307,7 +309,8 @@ fn finish(app: &App, client: Option<&Client>, headers: &HeaderMap, response: Res
 }
 
 fn find_client(app: &App, id: &str) -> Result<Arc<Client>, Problem> {
-    app.clients().find(id).filter(|client| may(client)).cloned().ok_or(Problem::Client)
+    let client = app.clients().find(id).filter(|client| may(client)).cloned();
+    client.inspect(telemetry::client_is).ok_or(Problem::Client)
 }
 
 /// Step 1.

@@ -171,7 +171,10 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() || printed.is_err() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    log(matches!(arguments.command, Command::Serve));
+    // A server logs as its configuration says, when that has been read.
+    if !matches!(arguments.command, Command::Serve) {
+        log();
+    }
     let runtime = if matches!(arguments.command, Command::Serve) {
         tokio::runtime::Builder::new_multi_thread().enable_all().build()
     } else {
@@ -263,19 +266,19 @@ fn read_input(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-/// Log lines go to standard error. Commands other than `serve` only tell of what takes long; a failure is told once, at
-/// their end.
-fn log(serving: bool) {
-    // The scheduler tells of its own beginnings, which nobody asked for.
-    let default = if serving { "info,tokio_cron_scheduler=warn".to_owned() } else { format!("off,{PROGRESS}=info") };
+/// Log lines of commands other than `serve` go to standard error and only tell of what takes long; a failure is told once,
+/// at their end.
+fn log() {
     let filter = config::log_filter().and_then(|filter| filter.parse::<EnvFilter>().ok());
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)))
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(format!("off,{PROGRESS}=info"))))
         .with_writer(std::io::stderr)
         .with_ansi(terminal)
-        .with_target(false);
-    if serving { lines.init() } else { lines.without_time().with_level(false).init() }
+        .with_target(false)
+        .without_time()
+        .with_level(false)
+        .init();
 }
 
 /// 16 MiB, more than any file a command reads.

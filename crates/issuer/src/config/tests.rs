@@ -917,11 +917,11 @@ fn what_the_server_tells_of_itself_is_read_and_ranged() {
              sample_ratio = 1.5\nservice_name = \"\"",
         ),
         &[
-            "log.format: expected \"text\" or \"json\"",
-            "log.level: expected a level such as",
-            "telemetry.otlp_endpoint: expected an http or https address",
-            "telemetry.sample_ratio: 1.5 is out of range",
-            "telemetry.service_name: expected 1 to 128 characters",
+            "keywheel.toml:2:1: log.format: expected \"text\" or \"json\"",
+            "keywheel.toml:3:1: log.level: expected a level such as",
+            "keywheel.toml:5:1: telemetry.otlp_endpoint: expected an http or https address",
+            "keywheel.toml:6:1: telemetry.sample_ratio: 1.5 is out of range",
+            "keywheel.toml:7:1: telemetry.service_name: expected 1 to 128 characters",
         ],
     );
     let files = Files::new("[telemetry]\notlp_endpoint = \"http://collector.example.com\"");

@@ -4,6 +4,7 @@ pub mod client_address;
 pub(crate) mod cors;
 pub(crate) mod endpoints;
 pub(crate) mod in_the_clear;
+mod readiness;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod serve;
@@ -33,6 +34,7 @@ use crate::http::client_address::{Network, came_by_https, client_address};
 use crate::http::request::Peer;
 use crate::login::pages::{account, consent, files, home, login, password, select_account};
 use crate::oidc::{authorize, discovery, introspect, jwks, logout, revoke, token, userinfo};
+use crate::telemetry::request::{Watch, Watched};
 
 /// What a listener answers with.
 #[derive(Clone)]
@@ -42,6 +44,7 @@ pub(crate) struct Routes {
     /// and the router's boxes and clones are a part of its cost that can be measured.
     token: Option<(Arc<App>, Arc<str>)>,
     front: Arc<Front>,
+    watch: Arc<Watch>,
 }
 
 /// What is in front of the routes.
@@ -67,17 +70,27 @@ impl Routes {
     pub(crate) fn public(app: &Arc<App>) -> Self {
         let path = format!("{}/oauth2/token", app.config.issuer.path());
         let front = Front { proxies: app.config.server.trusted_proxies.clone(), hsts: hsts(&app.config) };
-        Self { router: router(app), token: Some((Arc::clone(app), path.into())), front: Arc::new(front) }
+        Self {
+            router: router(app),
+            token: Some((Arc::clone(app), path.into())),
+            front: Arc::new(front),
+            watch: Watch::new(app),
+        }
     }
 
     /// Those of the listener in the clear.
     pub(crate) fn in_the_clear(app: &Arc<App>) -> Self {
-        Self { router: in_the_clear::router(app), token: None, front: Arc::default() }
+        Self { router: in_the_clear::router(app), token: None, front: Arc::default(), watch: Watch::new(app) }
     }
 
     /// Those of the metrics listener.
     pub(crate) fn metrics(app: &Arc<App>) -> Self {
-        Self { router: metrics_router(app), token: None, front: Arc::default() }
+        Self { router: metrics_router(app), token: None, front: Arc::default(), watch: Watch::new(app) }
+    }
+
+    /// What sees the requests of a connection from `peer`.
+    pub(crate) fn watch(&self, peer: IpAddr) -> Watched {
+        self.watch.connection(peer)
     }
 
     pub(crate) async fn answer(self, mut request: Request<Incoming>, peer: IpAddr, transport: Transport) -> Response {
@@ -114,7 +127,7 @@ fn hsts(config: &Config) -> Option<HeaderValue> {
 /// §3.1 puts it: between host and path.
 pub fn router(app: &Arc<App>) -> Router {
     let base = app.config.issuer.path();
-    let at = |path: &str| format!("{base}{path}");
+    let at = |path: &str| format!("{base}{}", endpoints::known(path));
     let mut router = Router::new()
         .route(&at("/oauth2/authorize"), form(get(authorize::get).post(authorize::post)))
         .route(&at("/oauth2/token"), scripted(post(token::token).options(token::preflight)))
@@ -144,7 +157,7 @@ pub fn router(app: &Arc<App>) -> Router {
     }
     router
         .route("/healthz", only(get(healthz), || reply::method_not_allowed("GET, HEAD")))
-        .route("/readyz", only(get(readyz), || reply::method_not_allowed("GET, HEAD")))
+        .route("/readyz", only(get(readiness::brief), || reply::method_not_allowed("GET, HEAD")))
         .fallback(async || reply::problem(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .with_state(Arc::clone(app))
 }
@@ -154,7 +167,7 @@ pub fn metrics_router(app: &Arc<App>) -> Router {
     Router::new()
         .route("/metrics", only(get(metrics), || reply::method_not_allowed("GET, HEAD")))
         .route("/healthz", only(get(healthz), || reply::method_not_allowed("GET, HEAD")))
-        .route("/readyz", only(get(readyz), || reply::method_not_allowed("GET, HEAD")))
+        .route("/readyz", only(get(readiness::detailed), || reply::method_not_allowed("GET, HEAD")))
         .fallback(async || reply::problem(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .with_state(Arc::clone(app))
 }
@@ -208,14 +221,6 @@ async fn preflight() -> Response {
 /// The process runs.
 async fn healthz() -> Response {
     reply::text(StatusCode::OK, "ok\n")
-}
-
-/// The issuer can sign; or why not.
-async fn readyz(State(app): State<Arc<App>>) -> Response {
-    match app.ready(app.clock.now()) {
-        Ok(()) => reply::text(StatusCode::OK, "ready\n"),
-        Err(reason) => reply::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
-    }
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {

@@ -7,6 +7,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, PRAGMA, REFERRE
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
+use crate::telemetry;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -33,7 +35,11 @@ pub(crate) fn unstored_json(status: StatusCode, body: impl Into<Bytes>) -> Respo
 /// An error of an API that is not OAuth's (RFC 9457).
 pub(crate) fn problem(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
-    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    let mut body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    // By which whoever runs the server finds in the log what was behind it.
+    if let Some(id) = telemetry::request_id() {
+        body["request_id"] = id.to_string().into();
+    }
     let mut response = with_body(status, PROBLEM, body.to_string());
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     response

@@ -122,14 +122,16 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut shutdown: Shutdown,
 ) {
     let activity = Arc::new(Activity::new());
+    let watched = Arc::new(routes.watch(peer));
     let service = {
         let activity = Arc::clone(&activity);
         service_fn(move |request: Request<Incoming>| {
             let routes = routes.clone();
             let under_way = UnderWay::begin(&activity);
+            let watched = Arc::clone(&watched);
             async move {
-                let answer = routes.answer(request, peer, transport).await;
-                drop(under_way);
+                let (answer, ended) = watched.answer(request, |request| routes.answer(request, peer, transport)).await;
+                under_way.end(ended);
                 Ok::<_, Infallible>(answer)
             }
         })
@@ -201,21 +203,30 @@ impl Activity {
 }
 
 /// Counts a request as under way until it is dropped, finished or not.
-struct UnderWay(Arc<Activity>);
+struct UnderWay {
+    activity: Arc<Activity>,
+    ended: Option<Instant>,
+}
 
 impl UnderWay {
     fn begin(activity: &Arc<Activity>) -> Self {
         activity.seen.store(1, Ordering::Relaxed);
         activity.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
+        Self { activity: Arc::clone(activity), ended: None }
+    }
+
+    /// It was answered, at a time that has been read already.
+    fn end(mut self, at: Instant) {
+        self.ended = Some(at);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let elapsed = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_end_ms.store(elapsed, Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        let ended = self.ended.unwrap_or_else(Instant::now);
+        let elapsed = ended.duration_since(self.activity.started).as_millis();
+        self.activity.last_end_ms.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.activity.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -38,6 +38,7 @@ use signers::Signers;
 use crate::edges::Clock;
 use crate::metrics::Metrics;
 use crate::storage::StoredKey;
+use crate::telemetry;
 
 /// Why no token was signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -310,6 +311,8 @@ impl Keys {
         lifetime: Duration,
         now: Timestamp,
     ) -> Result<String, SignError> {
+        let mut span = telemetry::span("sign");
+        span.note("key.alg", || alg.as_str().into());
         let (token, signer) = {
             let age = self.read_age();
             if age >= self.policy.max_staleness() {

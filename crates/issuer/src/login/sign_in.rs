@@ -53,6 +53,18 @@ pub(crate) enum SignIn {
 /// # Errors
 /// [`StoreError`] when the database does not answer.
 pub(crate) async fn check(app: &App, attempt: &Attempted<'_>) -> Result<SignIn, StoreError> {
+    let result = decide(app, attempt).await;
+    app.metrics.sign_ins.count(match &result {
+        Ok(SignIn::Accepted(_)) => "accepted",
+        Ok(SignIn::Refused) => "refused",
+        Ok(SignIn::Throttled { .. }) => "throttled",
+        Ok(SignIn::Busy) => "busy",
+        Err(_) => "failed",
+    });
+    result
+}
+
+async fn decide(app: &App, attempt: &Attempted<'_>) -> Result<SignIn, StoreError> {
     let &Attempted { name, password, address, headers } = attempt;
     let (now, elapsed) = (app.clock.now(), app.clock.elapsed());
     let origin_address = address.map(|address| address.to_canonical().to_string());

@@ -134,8 +134,8 @@ impl StoreMetrics {
 
 impl Default for StoreMetrics {
     fn default() -> Self {
-        let transactions = Family::new_with_constructor(histogram as fn() -> Histogram);
-        Self { transactions, waits: histogram(), errors: Family::default() }
+        let transactions = Family::new_with_constructor(Metrics::histogram as fn() -> Histogram);
+        Self { transactions, waits: Metrics::histogram(), errors: Family::default() }
     }
 }
 
@@ -243,7 +243,7 @@ impl Metrics {
             hook: Outcomes::new(&["delivered", "failed"]),
             traces: Outcomes::new(&["exported", "dropped"]),
             store: StoreMetrics::default(),
-            hashes: histogram(),
+            hashes: Metrics::histogram(),
             signed: Family::default(),
             rotations: Family::default(),
             failed_ticks: Counter::default(),
@@ -365,6 +365,12 @@ impl Metrics {
         registry.register("clients", "Registered clients", state.clients.clone());
     }
 
+    /// A histogram of durations.
+    #[must_use]
+    pub(crate) fn histogram() -> Histogram {
+        Histogram::new(requests::bounds_in_seconds())
+    }
+
     /// The counter of tokens signed by key `kid`.
     #[must_use]
     pub(crate) fn signed(&self, kid: &str, alg: Algorithm) -> Counter {
@@ -419,6 +425,7 @@ impl Metrics {
             let label = RingLabel::from(alg);
             let published = ring.published(&[alg], now).into_iter().filter(|key| key.alg == alg).collect::<Vec<_>>();
             let standby = published.iter().filter(|key| ring.phase(key, now) == Phase::Standby).count();
+            drop(self.rotations.get_or_create(&label));
             self.rings.published.get_or_create(&label).set(count(published.len()));
             self.rings.standby.get_or_create(&label).set(count(standby));
             for (phase, name) in PHASES {
@@ -448,10 +455,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn histogram() -> Histogram {
-    Histogram::new(requests::bounds_in_seconds())
 }
 
 fn count(number: usize) -> i64 {

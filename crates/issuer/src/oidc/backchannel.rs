@@ -25,6 +25,7 @@ use crate::keys::{SignError, TokenKind};
 use crate::outgoing::{Bounds, FetchError};
 use crate::shutdown::Shutdown;
 use crate::storage::{EventKind, LogoutDelivery, LogoutOutcome, NewEvent, Origin, StoreError};
+use crate::telemetry::traces;
 
 /// Wakes the job of this process.
 #[derive(Default)]
@@ -111,7 +112,8 @@ async fn attempt(app: &App, delivery: &LogoutDelivery) -> Result<(), StoreError>
     let (Some(client), Some(uri)) = (&client, uri) else {
         return app.store.finish_logout(delivery, LogoutOutcome::Done).await.map(drop);
     };
-    let Err(failure) = tell(app, client, uri.as_str(), delivery).await else {
+    let telling = tell(app, client, uri.as_str(), delivery);
+    let Err(failure) = traces::job(app.tracer.as_deref(), "tell a client of a logout", telling).await else {
         app.metrics.logouts.count("delivered");
         info!(client.id = client.id, attempt = delivery.attempt, "a client was told of a logout");
         return app.store.finish_logout(delivery, LogoutOutcome::Done).await.map(drop);

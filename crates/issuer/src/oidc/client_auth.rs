@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::clients::{Client, ClientAuthMethod};
 use crate::http::request::{Form, decode};
 use crate::registry::Registry;
+use crate::telemetry;
 
 /// What a request brings to show which client sent it.
 enum Presented<'f> {
@@ -51,6 +52,7 @@ pub(super) async fn identify(
     let client = authenticate(app, &parts.headers, &form, endpoint).await.inspect_err(|refusal| {
         info!(reason = %refusal, "a client did not authenticate");
     })?;
+    telemetry::client_is(&client);
     Ok((form, client))
 }
 

@@ -33,8 +33,10 @@ mod keys;
 mod logout_queue;
 mod purge;
 mod refresh_tokens;
+mod schema;
 mod sessions;
 mod throttle;
+mod timed;
 mod transition;
 mod users;
 
@@ -68,7 +70,9 @@ pub use throttle::{Attempt, ThrottlePolicy};
 pub use users::{UserChange, UserInsert, UserUpdate};
 
 use crate::config::Database;
-use transition::{Transition, Turns};
+use crate::metrics::{Metrics, StoreMetrics};
+use timed::Timed;
+use transition::{Transition, Turns, Way};
 
 /// Why storage could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +181,7 @@ pub struct Store {
     backend: Backend,
     writer: AnyPool,
     readers: AnyPool,
+    metrics: StoreMetrics,
 }
 
 #[derive(Clone)]
@@ -225,7 +230,7 @@ impl Store {
                 let (writer, readers) =
                     (pool(1).connect_lazy_with(options.clone()), pool(2).connect_lazy_with(options));
                 let backend = Backend::Sqlite(Turns::new(writer.clone()));
-                Self { shown: shown.clone(), backend, writer, readers }
+                Self { shown: shown.clone(), backend, writer, readers, metrics: StoreMetrics::default() }
             }
             Database::Postgres(url) => {
                 let listener = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
@@ -241,13 +246,19 @@ impl Store {
                     })
                     .connect_lazy_with(options);
                 let (writer, readers) = (pool.clone(), pool);
-                Self { shown: shown.clone(), backend: Backend::Postgres(listener), writer, readers }
+                let backend = Backend::Postgres(listener);
+                Self { shown: shown.clone(), backend, writer, readers, metrics: StoreMetrics::default() }
             }
         };
         store.migrate(&mut first).await?;
         // Last, so that SQLite's log is not folded in and begun anew.
         let _ = first.close().await;
         Ok(store)
+    }
+
+    /// The same, counted where Prometheus sees it.
+    pub(crate) fn counted_by(self, metrics: &Metrics) -> Self {
+        Self { metrics: metrics.store.clone(), ..self }
     }
 
     /// The newest schema that this version knows.
@@ -341,11 +352,12 @@ impl Store {
     }
 
     async fn begin(&self, doing: &'static str) -> Result<Transition, StoreError> {
+        let timed = Timed::begin(&self.metrics, doing);
         let begun = match &self.backend {
-            Backend::Sqlite(turns) => turns.take().await.map(Transition::Shared),
-            Backend::Postgres(_) => self.writer.begin_with("BEGIN").await.map(Transition::Own),
+            Backend::Sqlite(turns) => turns.take().await.map(Way::Shared),
+            Backend::Postgres(_) => self.writer.begin_with("BEGIN").await.map(Way::Own),
         };
-        begun.map_err(|source| self.read_error(doing, source))
+        begun.map(|way| Transition::new(way, timed)).map_err(|source| self.read_error(doing, source))
     }
 
     /// A transition of one statement, of which nobody has to be told; how many rows it changed.
@@ -379,6 +391,7 @@ impl Store {
 
     /// A failed query; one that failed because the file is broken says so.
     fn read_error(&self, doing: &'static str, source: sqlx::Error) -> StoreError {
+        self.metrics.failed(doing);
         if is_damage(&source) {
             StoreError::Damaged { path: self.shown.clone(), source }
         } else {

@@ -21,9 +21,16 @@ use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 use tokio::time::timeout;
 
 use super::PATIENCE;
+use super::timed::Timed;
 
 /// A transition under way. What it did is taken back, unless it is committed.
-pub(super) enum Transition {
+pub(super) struct Transition {
+    way: Way,
+    timed: Timed,
+}
+
+/// How a transition is made.
+pub(super) enum Way {
     /// In a transaction with others.
     Shared(Turn),
     /// In its own.
@@ -63,12 +70,21 @@ type Outcome = Result<(), Arc<sqlx::Error>>;
 struct NotCommitted(Arc<sqlx::Error>);
 
 impl Transition {
+    /// One that has its turn.
+    pub(super) fn new(way: Way, mut timed: Timed) -> Self {
+        timed.has_its_turn();
+        Self { way, timed }
+    }
+
     /// Stores what was done.
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Shared(turn) => turn.commit().await,
-            Self::Own(transaction) => transaction.commit().await,
-        }
+        let Self { way, timed } = self;
+        let result = match way {
+            Way::Shared(turn) => turn.commit().await,
+            Way::Own(transaction) => transaction.commit().await,
+        };
+        drop(timed);
+        result
     }
 }
 
@@ -76,18 +92,18 @@ impl Deref for Transition {
     type Target = AnyConnection;
 
     fn deref(&self) -> &AnyConnection {
-        match self {
-            Self::Shared(turn) => &turn.group().connection,
-            Self::Own(transaction) => transaction,
+        match &self.way {
+            Way::Shared(turn) => &turn.group().connection,
+            Way::Own(transaction) => transaction,
         }
     }
 }
 
 impl DerefMut for Transition {
     fn deref_mut(&mut self) -> &mut AnyConnection {
-        match self {
-            Self::Shared(turn) => &mut turn.group_mut().connection,
-            Self::Own(transaction) => transaction,
+        match &mut self.way {
+            Way::Shared(turn) => &mut turn.group_mut().connection,
+            Way::Own(transaction) => transaction,
         }
     }
 }

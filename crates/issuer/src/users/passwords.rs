@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use icu_normalizer::ComposingNormalizer;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 use zeroize::Zeroizing;
@@ -25,6 +26,8 @@ use super::hashes::{Hash, NotComputed, SALT_BYTES};
 use super::pace::{ForeignHashes, Pace};
 use super::{PasswordHash, login_key};
 use crate::edges::{Clock, Edges, Entropy, NoEntropy};
+use crate::metrics::Metrics;
+use crate::telemetry;
 
 /// What hashes passwords, with a limit on how many at once.
 pub struct Passwords {
@@ -34,6 +37,8 @@ pub struct Passwords {
     slots: Arc<Semaphore>,
     concurrency: usize,
     worker: Worker,
+    /// How long they took, waiting included.
+    durations: Histogram,
 }
 
 /// A password that was checked.
@@ -103,7 +108,13 @@ impl Passwords {
                 computed: Arc::default(),
                 pace: Arc::default(),
             },
+            durations: Metrics::histogram(),
         }
+    }
+
+    /// The same, counted where Prometheus sees it.
+    pub(crate) fn counted_by(self, metrics: &Metrics) -> Self {
+        Self { durations: metrics.hashes.clone(), ..self }
     }
 
     /// How many are computed at once.
@@ -182,17 +193,21 @@ impl Passwords {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
+        let _span = telemetry::span("hash a password");
+        let began = self.worker.clock.elapsed();
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let slot = slot.map_err(|closed| PasswordError::Failed(closed.to_string()))?;
         // They are given back when the work is done, not when whoever wanted it has gone.
         let held: (OwnedSemaphorePermit, OwnedSemaphorePermit) = (slot, place);
-        let done = tokio::task::spawn_blocking(move || {
+        let done = tokio::task::spawn_blocking(telemetry::carried(move || {
             let result = work();
             drop(held);
             result
-        });
-        done.await.map_err(|failure| PasswordError::Failed(failure.to_string()))
+        }));
+        let done = done.await.map_err(|failure| PasswordError::Failed(failure.to_string()));
+        self.durations.observe(self.worker.clock.elapsed().saturating_sub(began).as_secs_f64());
+        done
     }
 }
 

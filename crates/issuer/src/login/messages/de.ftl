@@ -8,6 +8,7 @@ terms = Nutzungsbedingungen
 privacy = Datenschutz
 home-page = Startseite
 details = Einzelheiten:
+request-id = Anfrage:
 error-prefix = Fehler:
 continue = Weiter
 cancel = Abbrechen

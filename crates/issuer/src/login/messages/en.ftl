@@ -9,6 +9,7 @@ terms = Terms
 privacy = Privacy
 home-page = Home page
 details = Details:
+request-id = Request:
 error-prefix = Error:
 continue = Continue
 cancel = Cancel

@@ -12,6 +12,7 @@ use crate::login::csrf::Forged;
 use crate::login::render::Page;
 use crate::login::visit::Visit;
 use crate::storage::StoreError;
+use crate::telemetry;
 
 /// What went wrong. Each has two messages: `fault-…-title`, and `fault-…` for what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,8 @@ pub(crate) fn page(app: &Arc<App>, headers: &HeaderMap, fault: Fault, details: O
 
 /// [`page`], for a visit that was read.
 pub(in crate::login) fn refuse(visit: &Visit, fault: Fault, details: Option<&str>) -> Response {
-    let context = context! { fault => fault.name(), details };
+    let request_id = telemetry::request_id().map(|id| id.to_string());
+    let context = context! { fault => fault.name(), details, request_id };
     let page = Page::new(visit, "error.html", context).status(fault.status()).keep_opener();
     if fault == Fault::Unavailable { page.retry_after(RETRY_AFTER_S).respond() } else { page.respond() }
 }

@@ -17,6 +17,7 @@ use super::response::{AuthorizeError, ResponseMode, ReturnTo};
 use crate::clients::{Client, GrantType, parse_scope};
 use crate::http::request::Form;
 use crate::registry::Registry;
+use crate::telemetry;
 
 /// A request in order. Whether the person may have it is another question.
 #[derive(Clone, Debug)]
@@ -83,6 +84,7 @@ impl AuthorizationRequest {
     pub(crate) fn read(form: &Form, registry: &Registry, issuer: &str) -> Result<Self, Refused> {
         let id = form.get("client_id").ok_or(Refused::OnPage(PageFault::NoClient))?;
         let client = registry.find(id).cloned().ok_or(Refused::OnPage(PageFault::UnknownClient))?;
+        telemetry::client_is(&client);
         let redirect_uri = redirect_uri(&client, form).map_err(Refused::OnPage)?;
 
         let state = form.get("state").map(str::to_owned);

@@ -61,6 +61,7 @@ pub(in crate::oidc) async fn rotate(
     let sealed = successor.seal_under(presented).ok_or(OAuthError::ServerError)?;
     let stored = Successor { token_sha256: successor.sha256(), sealed: &sealed };
     let rotation = app.store.rotate_refresh_token(&hash, &client.id, &stored, &policy, origin).await;
+    app.metrics.refreshes.count(outcome(rotation.as_ref().ok()));
     let (grant, refresh_token) = match rotation.map_err(OAuthError::Storage)? {
         Rotation::Rotated { grant, .. } => (grant, successor),
         Rotation::Replayed { sealed, grant } => {
@@ -81,6 +82,19 @@ pub(in crate::oidc) async fn rotate(
         return Err(OAuthError::InvalidGrant(NOT_GOOD));
     }
     Ok(OnBehalf { scopes, audiences, refresh_token: Some(refresh_token), nonce: None, grant: *grant })
+}
+
+/// As it is counted.
+fn outcome(rotation: Option<&Rotation>) -> &'static str {
+    match rotation {
+        Some(Rotation::Rotated { .. }) => "rotated",
+        Some(Rotation::Replayed { .. }) => "replayed",
+        Some(Rotation::Reused { .. }) => "reused",
+        Some(Rotation::Revoked) => "revoked",
+        Some(Rotation::Expired) => "expired",
+        Some(Rotation::Unknown) => "unknown",
+        None => "failed",
+    }
 }
 
 /// Step 1: RFC 6749 §6, "The requested scope MUST NOT include any scope not originally granted"; RFC 8707 §2.2 says the
