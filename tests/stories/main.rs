@@ -7,6 +7,7 @@ mod deploy;
 mod emergency;
 mod harness;
 mod hostile;
+mod observe;
 mod proxies;
 mod refusals;
 mod replicas;

@@ -29,7 +29,7 @@ pub(crate) use panel::{Panel, Verdict};
 pub(crate) use person::{End, Form, Person, urlencoded};
 pub(crate) use postgres::Postgres;
 pub(crate) use relying_party::{Library, RelyingParty};
-pub(crate) use talker::python_tool;
+pub(crate) use talker::{Talker, python, python_tool};
 pub(crate) use tls::Tls;
 pub(crate) use tokens::{claims, header, kid, kids};
 pub(crate) use wait::{eventually, unix_now, until};

@@ -6,7 +6,7 @@ use super::{ALICE, EVERYTHING, SETTINGS, World, parameter, sign_in, text};
 use crate::harness::{Apache, Browser, End, Library, Person, RelyingParty, eventually, header};
 
 /// Of the client `signer`; its public half is in [`super::TABLES`].
-const SIGNER_D: &str = "fePNh8bd2aZVcZzpqqjzSetpO4I4VpivcFQjx5tzxUI";
+pub(super) const SIGNER_D: &str = "fePNh8bd2aZVcZzpqqjzSetpO4I4VpivcFQjx5tzxUI";
 
 #[tokio::test]
 async fn openid_client_signs_people_in_and_out() {

@@ -108,13 +108,6 @@ impl World {
         Self { issuer, server, app }
     }
 
-    /// A world whose server logs all it can.
-    async fn talkative() -> Self {
-        let (issuer, app) = Self::prepare(SETTINGS, "").await;
-        let server = issuer.serve_talkative().await;
-        Self { issuer, server, app }
-    }
-
     async fn prepare(settings: Settings, more: &str) -> (Issuer, Landing) {
         let app = Landing::serve().await;
         let issuer = Issuer::new(settings);
