@@ -4,7 +4,7 @@
 mod page;
 mod run;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,7 @@ pages! {
     sign_in: "sign-in",
     concepts_keys: "concepts/keys",
     concepts_tokens: "concepts/tokens",
+    concepts_permissions: "concepts/permissions",
     grants_client_credentials: "grants/client-credentials",
     grants_authorization_code: "grants/authorization-code",
     grants_refresh: "grants/refresh",
@@ -45,6 +46,7 @@ pages! {
     verify_python: "verify/python",
     verify_nginx: "verify/nginx",
     operate_configuration: "operate/configuration",
+    operate_tls: "operate/tls",
     operate_rotation: "operate/rotation",
     operate_emergency: "operate/emergency",
     operate_key_encryption_key: "operate/key-encryption-key",
@@ -70,6 +72,9 @@ const REASONS: &[&str] = &[
     "it is how the program under test is built",
     "it is what runs the tests",
     "it needs a PostgreSQL with your data",
+    "it needs a cluster",
+    "it needs containers",
+    "it needs systemd",
     "it stands for values of yours",
     "the tests bring packages in the versions that the pages name",
 ];
@@ -121,4 +126,48 @@ fn pages_of(folder: &Path) -> BTreeMap<String, PathBuf> {
     }
     assert!(!pages.is_empty(), "no page in {}", folder.display());
     pages
+}
+
+/// The words that stand in a source file between `before` and a quotation mark.
+fn quoted(source: &str, before: &str) -> BTreeSet<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(source);
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    // What a file's own tests say is not what it does.
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.split(before).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn pages_name_all_that_the_code_has() {
+    let text = |page: &str| fs::read_to_string(book().join(page)).expect(page);
+    for (page, source, before, least) in [
+        ("reference/http.md", "crates/issuer/src/http/mod.rs", "&at(\"", 15),
+        ("reference/errors.md", "crates/issuer/src/oidc/mod.rs", "=> \"", 9),
+        ("reference/errors.md", "crates/issuer/src/api/problem.rs", ", \"", 10),
+        ("operate/audit.md", "crates/issuer/src/storage/events.rs", "=> \"", 12),
+    ] {
+        let words: BTreeSet<String> = quoted(source, before).into_iter().filter(|word| !word.is_empty()).collect();
+        assert!(words.len() >= least, "{source}: {words:?}");
+        let page_text = text(page);
+        // Files of the pages, and the start page, are not for anybody to name.
+        let unnamed = ["/", "/static/{name}", "/account/sign-out", "/account/apps/remove"];
+        let missing: Vec<&String> = words
+            .iter()
+            .filter(|word| !unnamed.contains(&word.as_str()) && !page_text.contains(&format!("`{word}`")))
+            .collect();
+        assert_eq!(missing, Vec::<&String>::new(), "{page} lacks what {source} has");
+    }
+}
+
+#[test]
+fn metrics_to_watch_are_counted() {
+    let page = fs::read_to_string(book().join("operate/monitoring.md")).expect("the page");
+    let named: BTreeSet<&str> = page.split("`keywheel_").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+    let registered = ["mod.rs", "requests.rs"].map(|file| quoted(&format!("crates/issuer/src/metrics/{file}"), "\""));
+
+    assert!(named.len() >= 12, "{named:?}");
+    for name in named {
+        let plain = name.strip_suffix("_total").unwrap_or(name);
+        assert!(registered.iter().any(|names| names.contains(plain)), "nothing is called keywheel_{name}");
+    }
 }
