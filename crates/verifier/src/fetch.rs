@@ -377,11 +377,14 @@ impl FetchKeys for HttpKeys {
     }
 }
 
+/// One type for `https` and plain `http`: with two, each service would have the whole of hyper's client in it twice.
+type Connections = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// A client that asks for small documents, rarely, and believes nothing.
 pub(crate) struct HttpClient {
     /// Made at the first exchange, because reading the system's certificates is slow and plain `http` needs none.
-    secure: OnceCell<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
-    plain: Client<HttpConnector, Full<Bytes>>,
+    secure: OnceCell<Connections>,
+    plain: OnceCell<Connections>,
     extra_roots: Vec<CertificateDer<'static>>,
     user_agent: HeaderValue,
     limits: Limits,
@@ -402,8 +405,8 @@ impl HttpClient {
         extra_roots: Vec<CertificateDer<'static>>,
         user_agent: HeaderValue,
     ) -> Self {
-        let plain = client_builder(idle_connections).build(connector(limits.connect_timeout));
-        Self { secure: OnceCell::new(), plain, extra_roots, user_agent, limits: limits.clone(), idle_connections }
+        let limits = limits.clone();
+        Self { secure: OnceCell::new(), plain: OnceCell::new(), extra_roots, user_agent, limits, idle_connections }
     }
 
     /// Posts a form and reads the answer, all within one deadline. Anything but a 200 is a failure.
@@ -465,7 +468,7 @@ impl HttpClient {
             .map_err(|error| failed(error.into()))?;
         let response = match url.scheme() {
             "https" => self.secure().await?.request(request).await,
-            _ => self.plain.request(request).await,
+            _ => self.plain().await?.request(request).await,
         };
         response.map_err(|error| failed(error.into()))
     }
@@ -486,7 +489,7 @@ impl HttpClient {
         Ok(body.freeze())
     }
 
-    async fn secure(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Full<Bytes>>, FetchError> {
+    async fn secure(&self) -> Result<&Connections, FetchError> {
         self.secure
             .get_or_try_init(|| async {
                 let native = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
@@ -500,40 +503,43 @@ impl HttpClient {
                 if roots.is_empty() {
                     return Err(FetchError::NoRootCertificates);
                 }
-                // The provider is named here: the process default may be another one, or none.
-                let config =
-                    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                        .with_safe_default_protocol_versions()
-                        .map_err(|error| FetchError::Other(error.into()))?
-                        .with_root_certificates(roots)
-                        .with_no_client_auth();
-                let connector = HttpsConnectorBuilder::new()
-                    .with_tls_config(config)
-                    .https_only()
-                    .enable_http1()
-                    .wrap_connector(connector(self.limits.connect_timeout));
-                Ok(client_builder(self.idle_connections).build(connector))
+                let builder = HttpsConnectorBuilder::new().with_tls_config(tls(roots)?).https_only();
+                Ok(self.connections(|tcp| builder.enable_http1().wrap_connector(tcp)))
             })
             .await
     }
+
+    async fn plain(&self) -> Result<&Connections, FetchError> {
+        self.plain
+            .get_or_try_init(|| async {
+                // Without roots nobody could pass for a server of `https`, if one were ever asked here.
+                let tls = tls(RootCertStore::empty())?;
+                let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+                Ok(self.connections(|tcp| builder.enable_http1().wrap_connector(tcp)))
+            })
+            .await
+    }
+
+    fn connections(&self, secured: impl FnOnce(HttpConnector) -> HttpsConnector<HttpConnector>) -> Connections {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(self.limits.connect_timeout));
+        Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(self.idle_connections)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .http1_max_buf_size(MAX_HEADER_BYTES)
+            .build(secured(tcp))
+    }
 }
 
-fn connector(connect_timeout: Duration) -> HttpConnector {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_connect_timeout(Some(connect_timeout));
-    connector
-}
-
-fn client_builder(idle_connections: usize) -> hyper_util::client::legacy::Builder {
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(idle_connections)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .http1_max_buf_size(MAX_HEADER_BYTES);
-    builder
+fn tls(roots: RootCertStore) -> Result<ClientConfig, FetchError> {
+    // The provider is named here: the process default may be another one, or none.
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| FetchError::Other(error.into()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// A URL for people: the query may be somebody's secret.
