@@ -143,6 +143,7 @@ fn pages_name_all_that_the_code_has() {
     for (page, source, before, least) in [
         ("reference/http.md", "crates/issuer/src/http/mod.rs", "&at(\"", 15),
         ("reference/errors.md", "crates/issuer/src/oidc/mod.rs", "=> \"", 9),
+        ("reference/errors.md", "crates/issuer/src/oidc/authorize/response.rs", "=> \"", 10),
         ("reference/errors.md", "crates/issuer/src/api/problem.rs", ", \"", 10),
         ("operate/audit.md", "crates/issuer/src/storage/events.rs", "=> \"", 12),
     ] {
@@ -170,4 +171,38 @@ fn metrics_to_watch_are_counted() {
         let plain = name.strip_suffix("_total").unwrap_or(name);
         assert!(registered.iter().any(|names| names.contains(plain)), "nothing is called keywheel_{name}");
     }
+}
+
+#[test]
+fn packages_have_the_version_that_the_tests_bring() {
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/xtask/src/clients.rs");
+    let brought = fs::read_to_string(clients).expect("the list of packages");
+    let mut seen = 0;
+    for (name, path) in pages_of(&book()) {
+        let text = fs::read_to_string(path).expect("a page");
+        for line in text.lines() {
+            let words = line.strip_prefix("npm install ").or(line.strip_prefix("pip install "));
+            for word in words.into_iter().flat_map(|words| words.split(' ')) {
+                let wanted = match word.split_once('@') {
+                    Some((package, version)) => format!("(\"{package}\", \"{version}\")"),
+                    None => format!("\"{}\"", word.trim_matches('"')),
+                };
+                assert!(brought.contains(&wanted), "{name} installs {word}, which the tests bring in another version");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 6, "{seen} packages");
+}
+
+#[test]
+fn each_page_on_verifying_says_whether_it_is_run() {
+    let pages = pages_of(&book().join("verify"));
+    for (name, path) in pages.iter().filter(|(name, _)| *name != "index") {
+        let text = fs::read_to_string(path).expect("a page");
+        let is_run = RUN.contains(&format!("verify/{name}").as_str());
+        let words = if is_run { "\nRun by the tests with " } else { "\nNot run by the tests. Written for " };
+        assert!(text.contains(words), "verify/{name} does not say{words}");
+    }
+    assert!(pages.len() >= 10, "{pages:?}");
 }
