@@ -23,10 +23,10 @@ pub(super) fn is_any(app: &App, headers: &HeaderMap) -> bool {
     !entries(app, headers).is_empty()
 }
 
-/// What the attempts of this browser to sign in as `user` are counted by, if they have done so before.
-pub(super) fn throttle_key(app: &App, headers: &HeaderMap, user: &User) -> Option<[u8; 32]> {
+/// What the attempts of this browser to sign in as this user are counted by, if they have done so before.
+pub(super) fn throttle_key(app: &App, headers: &HeaderMap, user_id: &str) -> Option<[u8; 32]> {
     let entries = entries(app, headers);
-    let own = entries.iter().find(|entry| entry.is_of(app, user))?;
+    let own = entries.iter().find(|entry| entry.is_of(app, user_id))?;
     Some(sha256(&format!("{PURPOSE} {}", own.text())))
 }
 
@@ -37,8 +37,8 @@ pub(super) fn throttle_key(app: &App, headers: &HeaderMap, user: &User) -> Optio
 pub(super) fn remember(app: &App, headers: &HeaderMap, user: &User) -> Result<HeaderValue, NoEntropy> {
     let mut nonce = [0; NONCE_BYTES];
     app.entropy.fill(&mut nonce)?;
-    let others = entries(app, headers).into_iter().filter(|entry| !entry.is_of(app, user));
-    let all = [Entry::new(app, nonce, user)].into_iter().chain(others).take(MAX_ENTRIES);
+    let others = entries(app, headers).into_iter().filter(|entry| !entry.is_of(app, &user.id));
+    let all = [Entry::new(app, nonce, &user.id)].into_iter().chain(others).take(MAX_ENTRIES);
     let value: String = all.map(|entry| entry.text()).collect();
     let issuer = &app.config.issuer;
     Ok(set_cookie(issuer, name(issuer, KNOWN_DEVICE), &value, Some(A_YEAR)))
@@ -48,17 +48,17 @@ pub(super) fn remember(app: &App, headers: &HeaderMap, user: &User) -> Result<He
 struct Entry([u8; ENTRY_BYTES]);
 
 impl Entry {
-    fn new(app: &App, nonce: [u8; NONCE_BYTES], user: &User) -> Self {
+    fn new(app: &App, nonce: [u8; NONCE_BYTES], user_id: &str) -> Self {
         let mut entry = [0; ENTRY_BYTES];
         let (first, second) = entry.split_at_mut(NONCE_BYTES);
         first.copy_from_slice(&nonce);
-        second.copy_from_slice(&app.kek.tag(PURPOSE, &message(&nonce, user)));
+        second.copy_from_slice(&app.kek.tag(PURPOSE, &message(&nonce, user_id)));
         Self(entry)
     }
 
-    fn is_of(&self, app: &App, user: &User) -> bool {
+    fn is_of(&self, app: &App, user_id: &str) -> bool {
         let (nonce, tag) = self.0.split_at(NONCE_BYTES);
-        app.kek.made_tag(PURPOSE, &message(nonce, user), tag)
+        app.kek.made_tag(PURPOSE, &message(nonce, user_id), tag)
     }
 
     fn text(&self) -> String {
@@ -66,8 +66,8 @@ impl Entry {
     }
 }
 
-fn message(nonce: &[u8], user: &User) -> Vec<u8> {
-    [nonce, user.id.as_bytes()].concat()
+fn message(nonce: &[u8], user_id: &str) -> Vec<u8> {
+    [nonce, user_id.as_bytes()].concat()
 }
 
 fn entries(app: &App, headers: &HeaderMap) -> Vec<Entry> {

@@ -73,11 +73,13 @@ async fn decide(app: &App, attempt: &Attempted<'_>) -> Result<SignIn, StoreError
         tell_throttled(app, "address", &origin).await?;
         return Ok(SignIn::Throttled { wait });
     }
-    let mut user = None;
-    let mut by_device = None;
-    if known_device::is_any(app, headers) {
+    // Whoever exists or not, each of these is done once.
+    let (mut user, mut by_device) = (None, None);
+    let is_known_to_some = known_device::is_any(app, headers);
+    if is_known_to_some {
         user = app.store.user_by_login(name).await?;
-        by_device = user.as_ref().and_then(|user| known_device::throttle_key(app, headers, user));
+        let user_id = user.as_ref().map_or("", |user| user.id.as_str());
+        by_device = known_device::throttle_key(app, headers, user_id);
     }
     let key = by_device.unwrap_or_else(|| sha256(&login_key(name)));
     if let Attempt::Blocked { until } = app.store.spend_attempt(&key, now, &policy(&app.config.limits)).await? {
@@ -85,7 +87,7 @@ async fn decide(app: &App, attempt: &Attempted<'_>) -> Result<SignIn, StoreError
         tell_throttled(app, what, &origin).await?;
         return Ok(SignIn::Throttled { wait: wait_until(until, now) });
     }
-    if user.is_none() {
+    if !is_known_to_some {
         user = app.store.user_by_login(name).await?;
     }
     let hash = user.as_ref().and_then(|user| user.password_hash.as_ref());

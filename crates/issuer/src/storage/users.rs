@@ -147,18 +147,14 @@ impl Store {
                 Some(row) => row.try_get("declared_sha256").map_err(failed)?,
                 None => None,
             };
-            let given = user.password_hash.as_ref().map(fingerprint);
-            let mut user = user.clone();
-            if let Some(known) = known.as_ref().filter(|known| known.declared)
-                && given.is_some()
-                && given_before.as_deref() == given.as_ref().map(<[u8; 32]>::as_slice)
-            {
-                user.password_hash.clone_from(&known.password_hash);
-            }
+            let given = user.password_hash.as_ref().map(|hash| sha256(hash.expose()).to_vec());
             let id = known.as_ref().map_or(&user.id, |known| &known.id).clone();
             declared.push(id.clone());
-            if given_before.as_deref() != given.as_ref().map(<[u8; 32]>::as_slice) || known.is_none() {
+            let mut user = user.clone();
+            if given_before != given {
                 fingerprints.push((id.clone(), given));
+            } else if let Some(known) = known.as_ref().filter(|known| known.declared && given.is_some()) {
+                user.password_hash.clone_from(&known.password_hash);
             }
             if known.as_ref().is_some_and(|known| is_as_declared(known, &user)) {
                 continue;
@@ -597,21 +593,17 @@ pub(super) async fn forget_client_roles(transaction: &mut Transition, client_id:
 async fn note_declared_hash(
     transaction: &mut Transition,
     user_id: &str,
-    fingerprint: Option<[u8; 32]>,
+    fingerprint: Option<Vec<u8>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO user_details (user_id, scopes, client_roles, declared_sha256) VALUES ($1, '[]', '{}', $2) \
          ON CONFLICT (user_id) DO UPDATE SET declared_sha256 = excluded.declared_sha256",
     )
     .bind(user_id)
-    .bind(fingerprint.map(Vec::from))
+    .bind(fingerprint)
     .execute(&mut **transaction)
     .await
     .map(|_| ())
-}
-
-fn fingerprint(hash: &PasswordHash) -> [u8; 32] {
-    sha256(hash.expose())
 }
 
 /// What the audit log says of somebody who is new.

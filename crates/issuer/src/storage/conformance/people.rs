@@ -351,6 +351,11 @@ async fn a_declared_hash_does_not_replace_what_was_made_of_it(place: Place) {
     assert_eq!(acts(&store).await, ["user.declared"], "nothing has changed");
     assert_eq!(declare("$2b$two", 3).await, ("$2b$two".to_owned(), Some(at(3))), "another one does");
     assert_eq!(declare("$2b$one", 4).await, ("$2b$one".to_owned(), Some(at(4))), "and so does the one of before");
+    for _ in 0..2 {
+        let alice = NewUser { password_hash: None, ..user("alice") };
+        store.declare_users(&[alice], &[], &by_at(5)).await.expect("answered");
+        assert_eq!(by_id(&store, "id-of-alice").await.password_hash, None);
+    }
 }
 
 async fn hashes_from_elsewhere_are_found_page_by_page(place: Place) {
