@@ -497,17 +497,17 @@ fn tls_that_cannot_be_is_refused() {
     let both = "[server]\ntls = { cert = \"c\", key = \"k\" }\n[server.acme]\nagree_tos = true\n";
     let acme = |lines: &str| problems(&format!("issuer = \"https://id.example.com\"\n[server.acme]\n{lines}"));
 
-    assert_starts(&problems(both), &["keywheel.toml:3:2: server.acme: cannot be set together with server.tls"]);
+    assert_starts(&problems(both), &["keywheel.toml:3:9: server.acme: cannot be set together with server.tls"]);
     assert_starts(&problems("[server]\ntls = { cert = \"c\" }\n"), &["keywheel.toml:2:1: server.tls.key: missing"]);
     assert_starts(
         &problems("issuer = \"http://localhost:8080\"\n[server]\ntls = { cert = \"c\", key = \"k\" }\n"),
         &["keywheel.toml:1:1: issuer: http://localhost:8080 must be https"],
     );
     assert_starts(&acme("agree_tos = false\n"), &["keywheel.toml:3:1: server.acme.agree_tos: set it to true"]);
-    assert_starts(&acme(""), &["keywheel.toml:2:2: server.acme.agree_tos: set it to true"]);
+    assert_starts(&acme(""), &["keywheel.toml:2:9: server.acme.agree_tos: set it to true"]);
     assert_starts(
         &acme("agree_tos = true\nchallenge = \"http-01\"\n"),
-        &["keywheel.toml:2:2: server.acme.http_listen: missing"],
+        &["keywheel.toml:2:9: server.acme.http_listen: missing"],
     );
     assert_starts(
         &acme(
@@ -982,8 +982,10 @@ fn every_setting_is_in_the_template() {
         .filter(|known| !known.starts_with("insecure_test_"))
         .filter(|known| {
             let key = known.rsplit('.').next().unwrap_or(known);
-            let shown = [format!("#{key} = "), format!("# {key} = "), format!("[{key}]"), format!("[{known}]")];
-            !shown.iter().any(|shown| template.contains(shown))
+            let lines = [format!("#{key} = "), format!("# {key} = "), format!("[{key}]"), format!("[{known}]")];
+            let inline = [format!("{{ {key} = "), format!(", {key} = ")];
+            let mut shown = lines.iter().chain(&inline);
+            !shown.any(|shown| template.contains(shown))
         })
         .collect();
 

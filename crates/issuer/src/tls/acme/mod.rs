@@ -103,7 +103,7 @@ impl Server<'_> {
             self.tls.tell_trouble(&failure);
         }
         let now = self.app.clock.now();
-        if !self.tls.renew_at().is_none_or(|at| at <= now) {
+        if self.tls.renew_at().is_some_and(|at| at > now) {
             return;
         }
         match self.store().take_order(self.order(), self.known, now, LEASE).await {

@@ -54,7 +54,7 @@ pub(super) async fn order(app: &App, settings: &AcmeSettings) -> Result<(String,
     }
     let mut account = opened?;
     let mut ordered = account.new_order(&NewOrder::new(&identifiers)).await;
-    if ordered.as_ref().is_err_and(|error| is_account_gone(error)) {
+    if ordered.as_ref().is_err_and(is_account_gone) {
         warn!("the certificate authority has forgotten the account; making another");
         account = self::account(app, settings, Kept::Replace).await?;
         ordered = account.new_order(&NewOrder::new(&identifiers)).await;
