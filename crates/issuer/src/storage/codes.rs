@@ -134,7 +134,8 @@ impl Store {
                  auth_time, amr, acr, created_at, alive_until) \
                  SELECT grant_id, user_id, client_id, sid, offline, scope, audiences, claims_request, nonce, \
                  auth_time, amr, acr, $2, $3 FROM codes \
-                 WHERE code_sha256 = $1 AND user_id IN (SELECT id FROM users WHERE disabled = 0)",
+                 WHERE code_sha256 = $1 \
+                 AND EXISTS (SELECT 1 FROM users WHERE users.id = codes.user_id AND users.disabled = 0)",
             )
             .bind(code_sha256.as_slice())
             .bind(origin.at.as_unix())

@@ -434,7 +434,7 @@ async fn renew(
         "UPDATE sessions SET cookie_sha256 = $1, auth_time = $2, amr = $3, acr = $4, persistent = $5, \
          last_seen_at = $2, expires_at = $6, idle_expires_at = $7, user_agent = $8, address = $9 \
          WHERE cookie_sha256 = $10 AND user_id = $11 AND ended_at IS NULL AND expires_at > $2 AND idle_expires_at > $2 \
-         AND user_id IN (SELECT id FROM users WHERE disabled = 0) RETURNING sid",
+         AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled = 0) RETURNING sid",
     )
     .bind(session.cookie_sha256.as_slice())
     .bind(session.auth_time.as_unix())
