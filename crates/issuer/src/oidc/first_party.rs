@@ -99,6 +99,7 @@ pub(crate) async fn begin(
         return Ok(None);
     }
     let granted = OnBehalf {
+        user: None,
         scopes: grant.scope.clone(),
         audiences: grant.audiences.clone(),
         refresh_token,

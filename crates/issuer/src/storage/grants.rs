@@ -15,7 +15,9 @@ use super::events::{EventKind, NewEvent, Origin, tell};
 use super::refresh_tokens::{NewRefreshToken, insert_token};
 use super::sessions::{join_session, take_user};
 use super::users::forget_client_roles;
+use super::users::{read_user, user_columns};
 use super::{Store, StoreError, Transition};
+use crate::users::User;
 
 /// What a user allows a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,6 +307,32 @@ pub(super) async fn live_grant(transaction: &mut Transition, id: &str) -> Result
     row.map_err(StoreError::query(READING))?.as_ref().map(read_grant).transpose()
 }
 
+/// A grant that is alive, with what those who go on with it need.
+pub(super) struct LiveGrant {
+    pub(super) grant: Grant,
+    /// Whose it is.
+    pub(super) user: User,
+    /// Until when it is kept.
+    pub(super) alive_until: Timestamp,
+}
+
+/// [`live_grant`] with its user, in one query.
+pub(super) async fn live_grant_of_user(
+    transaction: &mut Transition,
+    id: &str,
+) -> Result<Option<LiveGrant>, StoreError> {
+    let row = sqlx::query(LIVE_GRANT_OF_USER).bind(id).fetch_optional(&mut **transaction).await;
+    let row = row.map_err(StoreError::query(READING))?;
+    let read = |row: &AnyRow| {
+        Ok(LiveGrant {
+            grant: read_grant_from(row, ("grant_id", "granted_at"))?,
+            user: read_user(row)?,
+            alive_until: Columns::new(row, READING).time("alive_until")?,
+        })
+    };
+    row.as_ref().map(read).transpose()
+}
+
 pub(super) async fn tell_of_grant(
     transaction: &mut Transition,
     kind: EventKind,
@@ -323,10 +351,15 @@ pub(super) async fn tell_of_grant(
 }
 
 pub(super) fn read_grant(row: &AnyRow) -> Result<Grant, StoreError> {
+    read_grant_from(row, ("id", "created_at"))
+}
+
+/// Reads a grant from a row that has columns of these names for its id and when it was made.
+fn read_grant_from(row: &AnyRow, (id, created_at): (&str, &str)) -> Result<Grant, StoreError> {
     let row = Columns::new(row, READING);
     Ok(Grant {
         allowed: NewGrant {
-            id: row.get("id")?,
+            id: row.get(id)?,
             user_id: row.get("user_id")?,
             client_id: row.get("client_id")?,
             sid: row.get("sid")?,
@@ -339,7 +372,7 @@ pub(super) fn read_grant(row: &AnyRow) -> Result<Grant, StoreError> {
             amr: row.json("amr")?,
             acr: row.get("acr")?,
         },
-        created_at: row.time("created_at")?,
+        created_at: row.time(created_at)?,
         revoked_at: row.maybe_time("revoked_at")?,
     })
 }
@@ -348,6 +381,14 @@ pub(super) fn json_text(object: &Map<String, Value>) -> String {
     serde_json::to_string(object).expect("an object is JSON")
 }
 
+const LIVE_GRANT_OF_USER: &str = concat!(
+    "SELECT grants.id AS grant_id, grants.user_id, grants.client_id, grants.sid, grants.offline, grants.scope, \
+     grants.audiences, grants.claims_request, grants.nonce, grants.auth_time, grants.amr, grants.acr, \
+     grants.created_at AS granted_at, grants.alive_until, grants.revoked_at, ",
+    user_columns!(),
+    " FROM grants JOIN users ON users.id = grants.user_id LEFT JOIN user_details ON user_details.user_id = users.id \
+     WHERE grants.id = $1 AND grants.revoked_at IS NULL AND users.disabled = 0"
+);
 const LIVE_GRANT: &str = "SELECT grants.* FROM grants JOIN users ON users.id = grants.user_id \
      WHERE grants.id = $1 AND grants.revoked_at IS NULL AND users.disabled = 0";
 const READING: &str = "read a grant";

@@ -13,8 +13,9 @@ use sqlx::Row as _;
 
 use super::columns::Columns;
 use super::events::{EventKind, Origin};
-use super::grants::{Grant, keep_grant, live_grant, read_grant, revoke};
+use super::grants::{Grant, LiveGrant, keep_grant, live_grant, live_grant_of_user, read_grant, revoke};
 use super::{Store, StoreError, Transition};
+use crate::users::User;
 
 /// A refresh token to be stored.
 #[derive(Clone, Debug)]
@@ -50,12 +51,14 @@ pub struct RefreshPolicy {
 }
 
 /// What became of a refresh token that was used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Rotation {
     /// The successor is stored.
     Rotated {
         /// The grant, alive.
         grant: Box<Grant>,
+        /// Whose it is.
+        user: Box<User>,
         /// Until when the successor can be used.
         expires_at: Timestamp,
     },
@@ -65,6 +68,8 @@ pub enum Rotation {
         sealed: Vec<u8>,
         /// The grant, alive.
         grant: Box<Grant>,
+        /// Whose it is.
+        user: Box<User>,
     },
     /// It was used before; the grant is ended.
     Reused {
@@ -132,7 +137,8 @@ impl Store {
         let used = sqlx::query(
             "UPDATE refresh_tokens SET used_at = $2, successor_sealed = $3 \
              WHERE token_sha256 = $1 AND used_at IS NULL AND expires_at > $2 \
-             AND grant_id IN (SELECT id FROM grants WHERE client_id = $4 AND revoked_at IS NULL) RETURNING grant_id",
+             AND EXISTS (SELECT 1 FROM grants WHERE grants.id = refresh_tokens.grant_id AND client_id = $4 \
+             AND revoked_at IS NULL) RETURNING grant_id",
         )
         .bind(token_sha256.as_slice())
         .bind(now.as_unix())
@@ -147,17 +153,22 @@ impl Store {
             return Ok(rotation);
         };
         let grant_id: String = used.try_get(0).map_err(failed)?;
-        let Some(grant) = live_grant(&mut transaction, &grant_id).await? else { return Ok(Rotation::Revoked) };
+        let Some(live) = live_grant_of_user(&mut transaction, &grant_id).await? else { return Ok(Rotation::Revoked) };
+        let LiveGrant { grant, user, alive_until } = live;
         let last = policy.absolute.map(|absolute| grant.created_at + absolute);
         let expires_at = last.map_or(now + policy.idle, |last| last.min(now + policy.idle));
         if expires_at <= now {
             return Ok(Rotation::Expired);
         }
         let token = NewRefreshToken { token_sha256: successor.token_sha256, issued_at: now, expires_at };
-        insert_token(&mut transaction, &grant_id, &token).await.map_err(failed)?;
-        keep_grant(&mut transaction, &grant_id, now + policy.access_ttl).await.map_err(failed)?;
+        insert_row(&mut transaction, &grant_id, &token).await.map_err(failed)?;
+        let needed_until = expires_at.max(now + policy.access_ttl);
+        // It is only ever moved on.
+        if alive_until < needed_until {
+            keep_grant(&mut transaction, &grant_id, needed_until).await.map_err(failed)?;
+        }
         self.commit_quietly(transaction, DOING).await?;
-        Ok(Rotation::Rotated { grant: Box::new(grant), expires_at })
+        Ok(Rotation::Rotated { grant: Box::new(grant), user: Box::new(user), expires_at })
     }
 
     /// A refresh token whose grant is alive, used or not, to tell of it.
@@ -209,14 +220,15 @@ impl Store {
         let Some(row) = row else { return Ok(Rotation::Unknown) };
         let row = Columns::new(&row, DOING);
         let grant_id: String = row.get("grant_id")?;
-        let Some(grant) = live_grant(transaction, &grant_id).await? else { return Ok(Rotation::Revoked) };
+        let live = live_grant_of_user(transaction, &grant_id).await?;
+        let Some(LiveGrant { grant, user, .. }) = live else { return Ok(Rotation::Revoked) };
         let Some(used_at) = row.maybe_time("used_at")? else { return Ok(Rotation::Expired) };
         let sealed: Option<Vec<u8>> = row.get("successor_sealed")?;
         // Time is told in whole seconds: without a grace, not even the rest of the same one is given.
         let in_grace = !policy.grace.is_zero() && origin.at <= used_at + policy.grace;
         if let Some(sealed) = sealed.filter(|_| in_grace) {
             keep_grant(transaction, &grant_id, origin.at + policy.access_ttl).await.map_err(failed)?;
-            return Ok(Rotation::Replayed { sealed, grant: Box::new(grant) });
+            return Ok(Rotation::Replayed { sealed, grant: Box::new(grant), user: Box::new(user) });
         }
         let revoked = revoke(transaction, &grant_id, EventKind::RefreshTokenReused, origin).await.map_err(failed)?;
         Ok(Rotation::Reused { grant_id, revoked })
@@ -228,12 +240,17 @@ pub(super) async fn insert_token(
     grant_id: &str,
     token: &NewRefreshToken,
 ) -> Result<(), sqlx::Error> {
+    insert_row(transaction, grant_id, token).await?;
+    keep_grant(transaction, grant_id, token.expires_at).await
+}
+
+async fn insert_row(transaction: &mut Transition, grant_id: &str, token: &NewRefreshToken) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO refresh_tokens (token_sha256, grant_id, issued_at, expires_at) VALUES ($1, $2, $3, $4)")
         .bind(token.token_sha256.as_slice())
         .bind(grant_id)
         .bind(token.issued_at.as_unix())
         .bind(token.expires_at.as_unix())
         .execute(&mut **transaction)
-        .await?;
-    keep_grant(transaction, grant_id, token.expires_at).await
+        .await
+        .map(|_| ())
 }

@@ -18,13 +18,20 @@ use super::{Store, StoreError, Transition};
 use crate::oidc::opaque::sha256;
 use crate::users::{CURRENT_PREFIX, ClientRoles, NewUser, PasswordHash, Rights, User, login_key};
 
-/// The start of every query for users. The columns are named, so that a later version can add some while this one runs.
+/// What is read of a user. The columns are named, so that a later version can add some while this one runs.
+macro_rules! user_columns {
+    () => {
+        "users.id, users.username, users.email, users.email_verified, users.claims, users.roles, users.groups, \
+         users.password_hash, users.disabled, users.declared, users.created_at, users.updated_at, \
+         users.password_changed_at, user_details.scopes, user_details.client_roles, user_details.declared_sha256"
+    };
+}
+pub(super) use user_columns;
+
+/// The start of every query for users.
 macro_rules! select_user {
     () => {
-        "SELECT users.id, users.username, users.email, users.email_verified, users.claims, users.roles, users.groups, \
-         users.password_hash, users.disabled, users.declared, users.created_at, users.updated_at, \
-         users.password_changed_at, user_details.scopes, user_details.client_roles, user_details.declared_sha256 \
-         FROM users LEFT JOIN user_details ON user_details.user_id = users.id"
+        concat!("SELECT ", user_columns!(), " FROM users LEFT JOIN user_details ON user_details.user_id = users.id")
     };
 }
 
@@ -670,7 +677,7 @@ fn object(claims: &Map<String, Value>) -> String {
     serde_json::to_string(claims).expect("an object is JSON")
 }
 
-fn read_user(row: &AnyRow) -> Result<User, StoreError> {
+pub(super) fn read_user(row: &AnyRow) -> Result<User, StoreError> {
     let row = Columns::new(row, READING);
     Ok(User {
         id: row.get("id")?,

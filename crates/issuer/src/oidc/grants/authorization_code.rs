@@ -73,6 +73,7 @@ pub(in crate::oidc) async fn redeem(
         None
     };
     Ok(OnBehalf {
+        user: None,
         scopes: grant.allowed.scope.clone(),
         audiences: grant.allowed.audiences.clone(),
         nonce: grant.allowed.nonce.clone(),

@@ -15,6 +15,8 @@ use crate::users::User;
 pub(super) struct OnBehalf {
     /// What the person allowed; alive.
     pub(super) grant: Grant,
+    /// The person, where they have been read with it.
+    pub(super) user: Option<Box<User>>,
     /// The scopes of this access token, which may be fewer than were allowed.
     pub(super) scopes: Vec<String>,
     /// One at least.

@@ -62,10 +62,10 @@ pub(in crate::oidc) async fn rotate(
     let stored = Successor { token_sha256: successor.sha256(), sealed: &sealed };
     let rotation = app.store.rotate_refresh_token(&hash, &client.id, &stored, &policy, origin).await;
     app.metrics.refreshes.count(outcome(rotation.as_ref().ok()));
-    let (grant, refresh_token) = match rotation.map_err(OAuthError::Storage)? {
-        Rotation::Rotated { grant, .. } => (grant, successor),
-        Rotation::Replayed { sealed, grant } => {
-            (grant, Opaque::open_with(presented, &sealed).ok_or(OAuthError::ServerError)?)
+    let (grant, user, refresh_token) = match rotation.map_err(OAuthError::Storage)? {
+        Rotation::Rotated { grant, user, .. } => (grant, user, successor),
+        Rotation::Replayed { sealed, grant, user } => {
+            (grant, user, Opaque::open_with(presented, &sealed).ok_or(OAuthError::ServerError)?)
         }
         Rotation::Reused { grant_id, revoked } => {
             warn!(client.id = client.id, grant_id, revoked, "a refresh token came again after its use");
@@ -81,7 +81,7 @@ pub(in crate::oidc) async fn rotate(
         app.store.revoke_grant(&grant.allowed.id, origin).await.map_err(OAuthError::Storage)?;
         return Err(OAuthError::InvalidGrant(NOT_GOOD));
     }
-    Ok(OnBehalf { scopes, audiences, refresh_token: Some(refresh_token), nonce: None, grant: *grant })
+    Ok(OnBehalf { scopes, audiences, refresh_token: Some(refresh_token), nonce: None, grant: *grant, user: Some(user) })
 }
 
 /// As it is counted.

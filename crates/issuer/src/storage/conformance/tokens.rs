@@ -133,9 +133,10 @@ async fn a_refresh_token_gives_way_to_its_successor(place: Place) {
     let first = rotate(&store, 1, 2, 1500).await;
     let second = rotate(&store, 2, 3, 2499).await;
 
+    let user = store.user_by_id(&allowed.user_id).await.expect("answered").map(Box::new).expect("there");
     let grant = Box::new(Grant { allowed, created_at: at(1000), revoked_at: None });
-    assert_eq!(first, Rotation::Rotated { grant: grant.clone(), expires_at: at(2500) });
-    assert_eq!(second, Rotation::Rotated { grant: grant.clone(), expires_at: at(3499) });
+    assert_eq!(first, Rotation::Rotated { grant: grant.clone(), user: user.clone(), expires_at: at(2500) });
+    assert_eq!(second, Rotation::Rotated { grant: grant.clone(), user, expires_at: at(3499) });
     let found = store.find_refresh_token(&[2; 32]).await.expect("answered").expect("found");
     assert_eq!((found.issued_at, found.expires_at, found.used_at), (at(1500), at(2500), Some(at(2499))));
     assert_eq!(found.grant, *grant);
@@ -149,8 +150,9 @@ async fn a_lost_answer_is_given_again_within_the_grace(place: Place) {
 
     let again = rotate(&store, 1, 3, 1510).await;
 
+    let user = store.user_by_id(&allowed.user_id).await.expect("answered").map(Box::new).expect("there");
     let grant = Box::new(Grant { allowed, created_at: at(1000), revoked_at: None });
-    assert_eq!(again, Rotation::Replayed { sealed: vec![1, 2], grant });
+    assert_eq!(again, Rotation::Replayed { sealed: vec![1, 2], grant, user });
     assert_eq!(rotate(&store, 3, 4, 1510).await, Rotation::Unknown, "only one successor is stored");
     assert!(matches!(rotate(&store, 2, 4, 1511).await, Rotation::Rotated { .. }));
     assert!(matches!(rotate(&store, 1, 5, 1509).await, Rotation::Replayed { .. }), "also when it is used by then");
