@@ -30,7 +30,7 @@ use crate::metrics::{Metrics, State};
 use crate::notify::{self, Supervisor};
 use crate::oidc::backchannel::{self, Deliveries};
 use crate::oidc::client_keys::ClientKeyCache;
-use crate::oidc::discovery::Document;
+use crate::oidc::discovery::Discovery;
 use crate::outgoing::{Outgoing, Reach};
 use crate::registry::Registry;
 use crate::shutdown::{Shutdown, Stop, shutdown};
@@ -164,7 +164,7 @@ pub struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) discovery: Document,
+    pub(crate) discovery: Discovery,
     pub(crate) fetchers: Arc<Fetchers>,
     /// How clients are called.
     pub(crate) outgoing: Outgoing,
@@ -211,7 +211,7 @@ impl App {
         Ok(Arc::new(Self {
             tracer: tracer.map(Arc::new),
             exporter: std::sync::Mutex::new(exporter),
-            discovery: Document::new(&config.issuer, &config.keys.algorithms),
+            discovery: Discovery::new(&config.issuer, &config.keys.algorithms),
             fetchers: Arc::new(Fetchers::new(config.keys.rotation.clone())),
             outgoing: Outgoing::new(if config.outgoing.allow_private { Reach::Anywhere } else { Reach::Public }),
             client_keys: ClientKeyCache::default(),

@@ -2,6 +2,7 @@
 
 pub mod client_address;
 pub(crate) mod cors;
+pub(crate) mod document;
 pub(crate) mod endpoints;
 pub(crate) mod in_the_clear;
 mod readiness;
@@ -38,13 +39,22 @@ use crate::telemetry::request::{Watch, Watched};
 
 /// What a listener answers with.
 #[derive(Clone)]
-pub(crate) struct Routes {
+pub(crate) struct Routes(Arc<Table>);
+
+struct Table {
     router: Router,
-    /// The token endpoint, where it is answered past the router: it is the one address that is asked for every token,
-    /// and the router's boxes and clones are a part of its cost that can be measured.
-    token: Option<(Arc<App>, Arc<str>)>,
-    front: Arc<Front>,
+    direct: Option<Direct>,
+    front: Front,
     watch: Arc<Watch>,
+}
+
+/// The addresses that are asked for most, answered past the router, whose boxes and clones are a part of their cost that
+/// can be measured. Whatever else is asked there goes through it.
+struct Direct {
+    app: Arc<App>,
+    token: String,
+    jwks: String,
+    discovery: String,
 }
 
 /// What is in front of the routes.
@@ -68,44 +78,55 @@ pub(crate) enum Transport {
 impl Routes {
     /// Those of the public listener.
     pub(crate) fn public(app: &Arc<App>) -> Self {
-        let path = format!("{}/oauth2/token", app.config.issuer.path());
+        let at = |path: &str| format!("{}{path}", app.config.issuer.path());
+        let direct = Direct {
+            app: Arc::clone(app),
+            token: at("/oauth2/token"),
+            jwks: at("/.well-known/jwks.json"),
+            discovery: at("/.well-known/openid-configuration"),
+        };
         let front = Front { proxies: app.config.server.trusted_proxies.clone(), hsts: hsts(&app.config) };
-        Self {
-            router: router(app),
-            token: Some((Arc::clone(app), path.into())),
-            front: Arc::new(front),
-            watch: Watch::new(app),
-        }
+        Self::new(router(app), Some(direct), front, app)
     }
 
     /// Those of the listener in the clear.
     pub(crate) fn in_the_clear(app: &Arc<App>) -> Self {
-        Self { router: in_the_clear::router(app), token: None, front: Arc::default(), watch: Watch::new(app) }
+        Self::new(in_the_clear::router(app), None, Front::default(), app)
     }
 
     /// Those of the metrics listener.
     pub(crate) fn metrics(app: &Arc<App>) -> Self {
-        Self { router: metrics_router(app), token: None, front: Arc::default(), watch: Watch::new(app) }
+        Self::new(metrics_router(app), None, Front::default(), app)
+    }
+
+    fn new(router: Router, direct: Option<Direct>, front: Front, app: &App) -> Self {
+        Self(Arc::new(Table { router, direct, front, watch: Watch::new(app) }))
     }
 
     /// What sees the requests of a connection from `peer`.
     pub(crate) fn watch(&self, peer: IpAddr) -> Watched {
-        self.watch.connection(peer)
+        self.0.watch.connection(peer)
     }
 
     pub(crate) async fn answer(self, mut request: Request<Incoming>, peer: IpAddr, transport: Transport) -> Response {
-        let Front { proxies, hsts } = &*self.front;
+        let Front { proxies, hsts } = &self.0.front;
         let client = client_address(peer, request.headers(), proxies);
         // RFC 6797 §7.2: never over a connection that is not secure.
         let is_secure = || transport == Transport::Tls || came_by_https(peer, request.headers(), proxies);
         let hsts = hsts.as_ref().filter(|_| is_secure());
-        request.extensions_mut().insert(Peer(client));
-        let mut response = match self.token {
-            Some((app, path)) if request.method() == Method::POST && request.uri().path() == &*path => {
-                token::token(State(app), request.map(Body::new)).await
+        let direct = self.0.direct.as_ref().map(|direct| (direct, direct.of(request.method(), request.uri().path())));
+        let mut response = match direct {
+            Some((Direct { app, .. }, Some(Address::Token))) => {
+                request.extensions_mut().insert(Peer(client));
+                token::token(State(Arc::clone(app)), request.map(Body::new)).await
             }
+            Some((Direct { app, .. }, Some(Address::Jwks))) => {
+                jwks::answer(app, request.method(), request.headers(), Some(client))
+            }
+            Some((Direct { app, .. }, Some(Address::Discovery))) => app.discovery.answer(request.headers()),
             _ => {
-                let mut router = self.router;
+                request.extensions_mut().insert(Peer(client));
+                let mut router = self.0.router.clone();
                 router.call(request).await.unwrap_or_else(|never| match never {})
             }
         };
@@ -113,6 +134,24 @@ impl Routes {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         response
+    }
+}
+
+/// One of those of [`Direct`].
+enum Address {
+    Token,
+    Jwks,
+    Discovery,
+}
+
+impl Direct {
+    fn of(&self, method: &Method, path: &str) -> Option<Address> {
+        match *method {
+            Method::POST if path == self.token => Some(Address::Token),
+            Method::GET if path == self.jwks => Some(Address::Jwks),
+            Method::GET if path == self.discovery => Some(Address::Discovery),
+            _ => None,
+        }
     }
 }
 

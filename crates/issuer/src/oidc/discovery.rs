@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use keywheel_jose::Algorithm;
 use serde_json::json;
 
@@ -14,13 +12,13 @@ use super::profile;
 use crate::app::App;
 use crate::clients::OPENID_SCOPES;
 use crate::config::IssuerUrl;
-use crate::http::reply;
+use crate::http::document::Document;
 use crate::login::languages;
 
-/// The document, as bytes: one for both addresses, since neither standard minds what the other adds.
-pub(crate) struct Document(Bytes);
+/// The document: one for both addresses, since neither standard minds what the other adds.
+pub(crate) struct Discovery(Document);
 
-impl Document {
+impl Discovery {
     /// Writes the document of `issuer`, which signs with `algorithms`.
     pub(crate) fn new(issuer: &IssuerUrl, algorithms: &[Algorithm]) -> Self {
         let endpoint = |path| issuer.endpoint(path);
@@ -65,17 +63,19 @@ impl Document {
             "frontchannel_logout_supported": true,
             "frontchannel_logout_session_supported": true,
         });
-        Self(document.to_string().into())
+        let cache_control = HeaderValue::from_static("public, max-age=300");
+        Self(Document::new(document.to_string().into_bytes(), "application/json", &cache_control))
+    }
+
+    /// Answers whoever sent these headers.
+    pub(crate) fn answer(&self, headers: &HeaderMap) -> Response {
+        self.0.answer(headers).0
     }
 }
 
 /// `GET /.well-known/openid-configuration` and `/.well-known/oauth-authorization-server`
-pub(crate) async fn discovery(State(app): State<Arc<App>>) -> Response {
-    let json = HeaderValue::from_static("application/json");
-    let mut response = reply::with_body(StatusCode::OK, json, app.discovery.0.clone());
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
-    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    response
+pub(crate) async fn discovery(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    app.discovery.answer(&headers)
 }
 
 /// What ID tokens say beside what they say of the person.
