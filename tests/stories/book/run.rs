@@ -125,7 +125,7 @@ impl Reader {
     }
 
     fn replace(&self, text: &str) -> String {
-        self.replaced.iter().fold(text.to_owned(), |text, (shown, here)| text.replace(shown, here))
+        replaced(text, &self.replaced)
     }
 
     /// The page as one script. Its blocks run in one shell, so that variables last.
@@ -168,6 +168,31 @@ impl Reader {
     }
 }
 
+/// Replaces what is shown by what is here, in one pass: what was put in is not looked at again, and 3000 is no part of 30005.
+fn replaced(text: &str, pairs: &[(String, String)]) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let is_whole = |shown: &str| {
+            let after = rest[shown.len()..].chars().next();
+            !(shown.ends_with(|last: char| last.is_ascii_digit()) && after.is_some_and(|after| after.is_ascii_digit()))
+        };
+        let found = pairs.iter().find(|(shown, _)| rest.starts_with(shown.as_str()) && is_whole(shown));
+        let taken = match found {
+            Some((shown, here)) => {
+                result.push_str(here);
+                shown.len()
+            }
+            None => {
+                result.push(next);
+                next.len_utf8()
+            }
+        };
+        rest = &rest[taken..];
+    }
+    result
+}
+
 /// A running server sees within a second what a command changed: the pause that a reader makes before the next block.
 fn changes_something(text: &str) -> bool {
     let commands = ["keywheel clients", "keywheel users", "keywheel keys"];
@@ -202,3 +227,14 @@ ready() {
     exit 1
 }
 "#;
+
+#[test]
+fn ports_are_replaced_once_and_whole() {
+    let pairs = [("localhost:8080", "localhost:30005"), ("localhost:3000", "localhost:1"), ("x", "yx")];
+    let pairs = pairs.map(|(shown, here)| (shown.to_owned(), here.to_owned()));
+
+    assert_eq!(
+        replaced("é localhost:8080/x, localhost:3000, localhost:30001", &pairs),
+        "é localhost:30005/yx, localhost:1, localhost:30001"
+    );
+}
