@@ -136,7 +136,7 @@ impl Reader {
             let _ = writeln!(script, "echo {index} >\"$OUT/at\"");
             let _ = match &step.act {
                 Act::Run { code: 0 } => {
-                    let pause = if changes_something(&text) { "sleep 1.5\n" } else { "" };
+                    let pause = if changes_something(&text) { "sleep 2\n" } else { "" };
                     write!(script, "{{\n{text}}} >\"$OUT/{index}\" 2>&1\n{pause}")
                 }
                 Act::Run { code } => writeln!(
