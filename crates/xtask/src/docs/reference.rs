@@ -20,8 +20,8 @@ pub(super) fn settings(template: &str) -> Result<String> {
     );
     let mut section = Section { name: String::new(), is_list: false };
     let mut about: Vec<&str> = Vec::new();
-    // What was said of the setting above, which is also of those that follow without a word.
-    let mut said: Vec<&str> = Vec::new();
+    // Of which setting the last words were: they are also of those that follow without any.
+    let mut said_of: Option<String> = None;
     let mut count = 0;
     for line in template.lines() {
         let plain = line.trim_start_matches('#').trim_start();
@@ -30,21 +30,26 @@ pub(super) fn settings(template: &str) -> Result<String> {
             if !about.is_empty() {
                 let _ = write!(page, "\n{}\n", about.join(" "));
             }
-            (section, about, said) = (next, Vec::new(), Vec::new());
+            (section, about, said_of) = (next, Vec::new(), None);
         } else if let Some((key, value)) = setting(plain) {
-            if !about.is_empty() {
-                said = std::mem::take(&mut about);
-            }
+            let words = match &said_of {
+                Some(other) if about.is_empty() => format!("As [`{other}`](#{}) says.", other.replace('.', "-")),
+                _ => {
+                    said_of = Some(section.dotted(key));
+                    about.join(" ")
+                }
+            };
+            about.clear();
             // One more way to say what stands above it, such as a list where one would do.
             let is_default = line.starts_with('#') && !line.starts_with("# ") && !section.is_list;
-            section.write(&mut page, key, value, is_default, &said.join(" "));
+            section.write(&mut page, key, value, is_default, &words);
             count += 1;
         } else if line.is_empty() {
             if count == 0 && section.name.is_empty() && !about.is_empty() {
                 let _ = write!(page, "\n{}\n", about.join(" "));
             }
             about.clear();
-            said.clear();
+            said_of = None;
         } else if line.starts_with('#') {
             about.push(plain);
         } else {
@@ -76,8 +81,12 @@ impl Section {
         if self.is_list { format!("`[[{}]]` {{#{id}}}", self.name) } else { format!("`[{}]` {{#{id}}}", self.name) }
     }
 
+    fn dotted(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
     fn write(&self, page: &mut String, key: &str, value: &str, is_default: bool, about: &str) {
-        let dotted = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        let dotted = self.dotted(key);
         let id = dotted.replace('.', "-");
         let heading = format!("\n### `{dotted}` {{#{id}}}\n");
         // A second example of the same setting.
@@ -87,7 +96,8 @@ impl Section {
         }
         let what = if is_default { "default" } else { "for example" };
         let _ = write!(page, "{heading}\n{about}\n\n<span class=\"setting\">{what} `{value}`");
-        if !self.is_list {
+        // A variable sets one value, not a table of them.
+        if !self.is_list && !value.starts_with('{') {
             let variable = dotted.to_uppercase().replace('.', "__");
             let _ = write!(page, " · environment `KEYWHEEL_{variable}`");
         }
