@@ -112,6 +112,13 @@ fn missing_packages() -> Vec<&'static str> {
     if !works("openssl", &["version"]) {
         missing.push("openssl");
     }
+    // Networks of the stories' own, and the client that people have.
+    if !works("ip", &["-V"]) {
+        missing.push("iproute2");
+    }
+    if !works("curl", &["--version"]) {
+        missing.push("curl");
+    }
     if !works("faketime", &["--version"]) {
         missing.push("faketime");
     }
