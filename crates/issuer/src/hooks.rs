@@ -14,6 +14,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 use tracing::{debug, warn};
+use url::Url;
 
 use crate::app::App;
 use crate::chain;
@@ -53,12 +54,20 @@ pub(crate) async fn tell(app: &App, hook: &HookSettings) -> Result<usize, StoreE
     let posted = traces::job(app.tracer.as_deref(), "tell the hook", post).await;
     app.metrics.hook.count(if posted.is_ok() { "delivered" } else { "failed" });
     if let Err(failure) = posted {
-        warn!(error = chain(&failure), "the hook did not take what happened; it is told again");
+        let error = without_address(&chain(&failure), hook);
+        warn!(error, "the hook did not take what happened; it is told again");
         return Ok(0);
     }
     app.store.told_events(last.id).await?;
     debug!(events = events.len(), "the hook was told what happened");
     Ok(events.len())
+}
+
+/// The address of a hook is often all that it knows its callers by, so it is not logged.
+fn without_address(text: &str, hook: &HookSettings) -> String {
+    let configured = hook.url.as_str();
+    let called = Url::parse(configured).map_or_else(|_| configured.to_owned(), String::from);
+    text.replace(&called, "the hook").replace(configured, "the hook")
 }
 
 fn body(issuer: &str, events: &[EventRow]) -> String {
@@ -99,6 +108,23 @@ mod tests {
     use super::*;
 
     const SECRET: &str = "a-secret-of-the-hook-0123456789abcdef";
+
+    #[tokio::test]
+    async fn what_went_wrong_is_told_without_the_address() {
+        let home = Home::new();
+        let app = home.open_with("[outgoing]\nallow_private = true").await.expect("an issuer");
+        let server = Server::answering("503 Service Unavailable", "").await;
+        let url = server.url("/services/the-secret-part?key=another");
+        let hook = HookSettings {
+            url: crate::clients::WebUri::parse(&url).expect("a URL"),
+            secret: Secret::new(SECRET.to_owned()),
+        };
+        let post = app.outgoing.post_json(hook.url.as_str(), String::new(), ("x", String::new()), BOUNDS).await;
+
+        let told = without_address(&chain(&post.expect_err("refused")), &hook);
+
+        assert_eq!(told, "the hook answers 503 Service Unavailable");
+    }
 
     #[tokio::test]
     async fn the_hook_is_told_in_order_until_it_takes_what_happened() {
