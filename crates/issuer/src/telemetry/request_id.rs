@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The id of a request: made here, or given by a proxy of ours.
@@ -29,11 +28,13 @@ impl RequestId {
         match self {
             Self::Given(value) => value.clone(),
             Self::Made { connection, number } => {
-                let mut text = Vec::with_capacity(CONNECTION_DIGITS + 9);
-                push_hex(&mut text, *connection, CONNECTION_DIGITS);
-                text.push(b'-');
-                push_hex(&mut text, u64::from(*number), 1);
-                HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("unknown"))
+                // Every answer has one, so it is written on the stack and copied once.
+                let mut text = [b'-'; CONNECTION_DIGITS + 1 + 8];
+                write_hex(&mut text[..CONNECTION_DIGITS], *connection);
+                let digits = (32 - number.leading_zeros() as usize).div_ceil(4).max(1);
+                let end = CONNECTION_DIGITS + 1 + digits;
+                write_hex(&mut text[CONNECTION_DIGITS + 1..end], u64::from(*number));
+                HeaderValue::from_bytes(&text[..end]).unwrap_or(HeaderValue::from_static("unknown"))
             }
         }
     }
@@ -48,11 +49,10 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Writes a number in hexadecimal, with `least` digits at least.
-fn push_hex(text: &mut Vec<u8>, number: u64, least: usize) {
-    let digits = (64 - number.leading_zeros() as usize).div_ceil(4).max(least);
-    for place in (0..digits).rev() {
-        text.push(b"0123456789abcdef"[(number >> (4 * place)) as usize & 0xf]);
+/// Writes the last digits of a number in hexadecimal, as many as there is room for.
+fn write_hex(text: &mut [u8], number: u64) {
+    for (place, digit) in text.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 0xf];
     }
 }
 
