@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::load::{ask, get};
 use crate::machine::Cores;
-use crate::process::{Process, free_address};
+use crate::process::{Process, free_address, without_settings};
 
 /// What a measurement sets, as lines of TOML below their table's header.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +96,7 @@ impl Issuer {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).arg("--config").arg(self.configuration()).current_dir(&self.folder);
+        without_settings(&mut command);
         command
     }
 }

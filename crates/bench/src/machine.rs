@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -116,10 +117,27 @@ pub(crate) fn description() -> String {
     format!("{}, {cores} cores, Linux {}", model.unwrap_or("unknown processor"), kernel.trim())
 }
 
-/// How busy the machine has been for the last minute, this program included.
-pub(crate) fn load_average() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+/// How many cores others keep busy while this program waits for a moment.
+///
+/// # Errors
+/// When the system does not say.
+pub(crate) fn busy_cores() -> Result<f64> {
+    let busy = || -> Result<u64> {
+        let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        busy_ticks(&stat).context("/proc/stat is not understood")
+    };
+    let (start, moment) = (busy()?, Duration::from_millis(500));
+    std::thread::sleep(moment);
+    Ok((busy()? - start) as f64 / HERTZ / moment.as_secs_f64())
+}
+
+/// All of the first line of `/proc/stat` but `idle` and `iowait`.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().map(str::parse::<u64>);
+    let mut next = || fields.next()?.ok();
+    let (user, nice, system) = (next()?, next()?, next()?);
+    let (_idle, _iowait) = (next()?, next()?);
+    Some(user + nice + system + next()? + next()?)
 }
 
 /// Ticks a second in `/proc`, the same on every Linux that we know of (`getconf CLK_TCK`).
@@ -151,6 +169,12 @@ mod tests {
 
         assert!((exact.since(start) - 1.003).abs() < 1e-9);
         assert!((with_an_ended_thread.since(start) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn waiting_is_not_being_busy() {
+        assert_eq!(busy_ticks("cpu  100 20 30 9000 500 4 6 0 0 0\ncpu0 1 2 3 4 5 6 7 0 0 0\n"), Some(160));
+        assert_eq!(busy_ticks("intr 1 2 3"), None);
     }
 
     #[test]

@@ -25,11 +25,7 @@ impl Process {
     pub(crate) fn start(mut command: Command, address: SocketAddr, log: &Path, cores: Cores) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone().context("cannot share a log")?).stderr(file);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("KEYWHEEL_") || name == "RUST_LOG" {
-                command.env_remove(name);
-            }
-        }
+        without_settings(&mut command);
         // A child inherits the core of the thread that starts it, and so do all of its own threads.
         machine::stay_on(cores.server)?;
         let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()));
@@ -75,6 +71,15 @@ impl Drop for Process {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Takes away what the environment would set.
+pub(crate) fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KEYWHEEL_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
     }
 }
 

@@ -58,7 +58,7 @@ fn measure_on(
     let cookies = (0..PEOPLE).map(|index| sign_in(&running, &format!("p{index}"))).collect::<Result<Vec<_>>>()?;
 
     let plan = |duration| Plan::of(PEOPLE, duration);
-    let at_a_time = if bench.arguments.quick { 500 } else { 4000 };
+    let at_a_time = if bench.arguments.quick { 500 } else { 2000 };
     let (mut authorizing, mut exchanging, mut refreshing) = (Vec::new(), Vec::new(), Vec::new());
     let mut refresh_tokens = Vec::new();
     // The first round warms up and is not counted.

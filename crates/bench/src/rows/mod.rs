@@ -10,6 +10,7 @@ mod rotation;
 mod token;
 mod verification;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -31,6 +32,9 @@ pub(crate) use people::{PASSWORD, argon2id};
 
 /// A group of rows, and what measures it.
 type Group = (&'static str, fn(&mut Bench<'_>) -> Result<()>);
+
+/// So many cores busy with other things are in the way.
+const BUSY: f64 = 0.2;
 
 /// In the order of the table.
 const GROUPS: [Group; 8] = [
@@ -60,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let cores = Cores::choose()?;
     machine::stay_on(cores.load)?;
     let mut bench = Bench::new(arguments, cores)?;
-    let load_before = machine::load_average();
+    let busy_before = machine::busy_cores()?;
     let mut failures = Vec::new();
     for (name, measure) in GROUPS {
         if arguments.wants(name) {
@@ -72,37 +76,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-    let about = json!({
-        "machine": machine::description(),
-        "load_average": { "before": load_before, "after": machine::load_average() },
-        "cores": { "server": cores.server, "load": cores.load },
-        "quick": arguments.quick,
-        "rounds": bench.pace.rounds,
-        "round_s": bench.pace.round.as_secs_f64(),
-    });
     if !bench.table.is_empty() {
-        bench.table.write(&arguments.json, &about)?;
-        print(&format!(
-            "{}\n{}{}; load average {load_before:.2} before, {:.2} after; {} rounds of {:?}; also in {}",
-            bench.table.render(),
-            if cores.is_one() { "ONE CORE for server and load: throughput and latencies say little. " } else { "" },
-            machine::description(),
-            machine::load_average(),
-            bench.pace.rounds,
-            bench.pace.round,
-            arguments.json.display(),
-        ));
+        bench.report(busy_before)?;
     }
     if failures.is_empty() {
         return if bench.table.is_empty() { bail!("there is no such row") } else { Ok(()) };
     }
     let kept = bench.folder.keep();
     bail!("not measured to the end: {}; the servers' logs are in {}", failures.join(", "), kept.display())
-}
-
-#[expect(clippy::print_stdout, reason = "the table is the result")]
-fn print(text: &str) {
-    println!("{text}");
 }
 
 /// What every group needs.
@@ -154,6 +135,40 @@ impl<'a> Bench<'a> {
             false => Pace { rounds: 7, round: Duration::from_secs(1), connections: 32 },
         };
         Ok(Self { arguments, cores, pace, folder, folders: 0, table: Table::default() })
+    }
+
+    /// Prints the table and writes the file.
+    fn report(&self, busy_before: f64) -> Result<()> {
+        // What we started has ended by now.
+        let busy_after = machine::busy_cores()?;
+        let (machine, Pace { rounds, round, .. }, Cores { server, load }) =
+            (machine::description(), self.pace, self.cores);
+        let about = json!({
+            "machine": machine,
+            "cores_busy_with_other_things": { "before": busy_before, "after": busy_after },
+            "cores": { "server": server, "load": load },
+            "quick": self.arguments.quick,
+            "rounds": rounds,
+            "round_s": round.as_secs_f64(),
+        });
+        let file = &self.arguments.json;
+        self.table.write(file, &about)?;
+        let mut doubts = String::new();
+        if self.cores.is_one() {
+            doubts.push_str("\nONE CORE for server and load: throughput and latencies by the clock say little.");
+        }
+        if busy_before.max(busy_after) > BUSY {
+            doubts.push_str("\nA BUSY MACHINE: throughput and latencies by the clock say little.");
+        }
+        let mut out = std::io::stdout();
+        writeln!(
+            out,
+            "{}\n{machine}; other programs kept {busy_before:.1} cores busy before and {busy_after:.1} after; \
+             {rounds} rounds of {round:?}; also in {}{doubts}",
+            self.table.render(),
+            file.display(),
+        )
+        .context("cannot print the table")
     }
 
     /// A folder that does not exist yet.
