@@ -53,7 +53,7 @@ impl Check {
             return Ok(print_json(&json!({
                 "safe": true,
                 "issuer": config.issuer.as_str(),
-                "certificate": certificate.map(|it| json!({ "source": it.source, "not_after": it.not_after, "warnings": it.warnings })),
+                "certificate": certificate,
                 "database": { "url": database.to_string(), "exists": exists },
                 "reasons": policy.explain(),
                 "changes_at_start": changes,

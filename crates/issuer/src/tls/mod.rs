@@ -20,6 +20,7 @@ use rustls::crypto::{ActiveKeyExchange, CryptoProvider, SupportedKxGroup};
 use rustls::server::{Acceptor, NoServerSessionStorage, ProducesTickets};
 use rustls::sign::SingleCertAndKey;
 use rustls::{Error, NamedGroup, ProtocolVersion, ServerConfig};
+use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -210,6 +211,7 @@ impl Tls {
 }
 
 /// A certificate that the listener would show.
+#[derive(Serialize)]
 pub(crate) struct Inspection {
     /// Where it is from.
     pub(crate) source: String,
