@@ -13,7 +13,8 @@ use super::{Arguments, Failure};
 pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
-    print(&String::from_utf8_lossy(&script)).map_err(|error| Failure::failed(format!("cannot write the result: {error}")))
+    print(&String::from_utf8_lossy(&script))
+        .map_err(|error| Failure::failed(format!("cannot write the result: {error}")))
 }
 
 /// Writes a manual page for each command into a folder, which is made when it is missing.
@@ -36,10 +37,9 @@ mod tests {
         assert!(pages(&folder.path().join("man")).is_ok());
 
         let page = |name: &str| std::fs::read_to_string(folder.path().join("man").join(name)).unwrap_or_default();
-        for (name, words) in [
-            ("keywheel-gate.1", "keywheel\\-gate\\-explain(1)"),
-            ("keywheel-gate-serve.1", "\\-\\-config"),
-        ] {
+        for (name, words) in
+            [("keywheel-gate.1", "keywheel\\-gate\\-explain(1)"), ("keywheel-gate-serve.1", "\\-\\-config")]
+        {
             assert!(page(name).contains(words), "{name}: {}", page(name));
         }
         assert!(!folder.path().join("man/keywheel-gate-manual.1").exists(), "hidden commands have none");
