@@ -1,5 +1,5 @@
-//! ID tokens, and policies that take any kind: one kind of token never passes for another (RFC 8725 §2.8 and §3.11,
-//! OpenID Connect Core §2 and §3.1.3.7).
+//! ID tokens, and policies that take any kind or any issuer: one kind of token never passes for another (RFC 8725 §2.8 and
+//! §3.11, OpenID Connect Core §2 and §3.1.3.7).
 
 use keywheel_jose::{Algorithm, Policy};
 use serde_json::{Value, json};
@@ -18,6 +18,11 @@ pub(super) fn world() -> World {
 /// A world whose policy takes any kind of token.
 pub(super) fn world_of_any_type() -> World {
     World { keys: our_keys().to_string(), policy: Policy::any(ISSUER, AUDIENCE) }
+}
+
+/// A world whose policy takes access tokens of any issuer.
+pub(super) fn world_of_any_issuer() -> World {
+    World { keys: our_keys().to_string(), policy: Policy::access_token(ISSUER, AUDIENCE).insecure_any_issuer() }
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -60,6 +65,24 @@ pub(super) fn cases_of_any_type() -> Vec<Case> {
     table.section("critical is critical");
     let critical = with(missing.clone(), "crit", json!(["exp"]));
     table.refuse("crit", token(Algorithm::EdDSA, &critical, &claims()), "critical_header");
+    table.into_cases()
+}
+
+pub(super) fn cases_of_any_issuer() -> Vec<Case> {
+    let mut table = Table::new("any issuer");
+    table.section("RFC 9068 §2.2: whoever it is, iss is there, and is a text");
+    let holding = |claims: Value| token(Algorithm::EdDSA, &header(Algorithm::EdDSA), &claims);
+    for issuer in [ISSUER, "https://other.example.com", ""] {
+        table.accept(format!("{issuer:?}"), holding(with(claims(), "iss", issuer)));
+    }
+    table.refuse("missing", holding(without(claims(), "iss")), "missing_claim");
+    for issuer in [json!(null), json!(1), json!([ISSUER])] {
+        table.refuse(format!("{issuer}"), holding(with(claims(), "iss", issuer)), "malformed_claim");
+    }
+    table.section("and so is the rest");
+    for claim in ["sub", "client_id", "iat", "jti"] {
+        table.refuse(claim, holding(without(claims(), claim)), "missing_claim");
+    }
     table.into_cases()
 }
 
