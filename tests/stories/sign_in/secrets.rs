@@ -20,6 +20,8 @@ use crate::harness::{
 };
 
 const WRONG: &str = "a-wrong-password-that-was-typed";
+/// Whose password is not in the configuration.
+const CAROL: (&str, &str) = ("carol", "saffron-glacier-violin-64");
 const NEW_PASSWORD: &str = "amber-quarry-nightfall-83";
 const HOOK_SECRET: &str = "a-secret-of-the-hook-0123456789abcdef";
 const DATABASE_PASSWORD: &str = "the-password-of-the-database";
@@ -45,6 +47,7 @@ const MORE: &str = "
     first_party = true
     grants = [\"authorization_code\", \"refresh_token\"]
     redirect_uris = [\"http://app.example/callback\"]
+    post_logout_redirect_uris = [\"http://app.example/bye\"]
     backchannel_logout_uri = \"http://app.example/backchannel\"
 ";
 
@@ -105,7 +108,8 @@ async fn everything_is_done_in_silence(format: &str) {
     let server = issuer.serve().await;
     let world = World { issuer, server, app };
     let mut secrets = Secrets::default();
-    for secret in [ALICE.1, BOB.1, SHOP.1, SIGNER_D, WRONG, NEW_PASSWORD, HOOK_SECRET, DATABASE_PASSWORD, COLLECTOR_KEY]
+    for secret in
+        [ALICE.1, BOB.1, SHOP.1, SIGNER_D, WRONG, CAROL.1, NEW_PASSWORD, HOOK_SECRET, DATABASE_PASSWORD, COLLECTOR_KEY]
     {
         secrets.note(secret);
     }
@@ -248,13 +252,16 @@ async fn a_page_of_ones_own_signs_in(world: &World, secrets: &mut Secrets) {
 }
 
 async fn a_password_is_changed(world: &World, secrets: &mut Secrets) {
-    let mut bob = Person::new(&world.issuer, BOB.0, BOB.1);
-    bob.sign_in().await;
-    secrets.note(bob.cookie("keywheel-session").expect("a session"));
-    let page = bob.get(&world.issuer.at("/account/password")).await;
+    let add = ["users", "add", CAROL.0, "--password-file", "-"];
+    let added = world.issuer.command_with_input(&add, CAROL.1).await;
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let mut carol = Person::new(&world.issuer, CAROL.0, CAROL.1);
+    carol.sign_in().await;
+    secrets.note(carol.cookie("keywheel-session").expect("a session"));
+    let page = carol.get(&world.issuer.at("/account/password")).await;
     let form = Form::of(&page).expect("a form");
-    let typed = [("current", BOB.1), ("new", NEW_PASSWORD), ("again", NEW_PASSWORD)];
-    let reply = bob.submit(&form, &typed).await;
+    let typed = [("current", CAROL.1), ("new", NEW_PASSWORD), ("again", NEW_PASSWORD)];
+    let reply = carol.submit(&form, &typed).await;
     assert_eq!(reply.status, 303, "{}", reply.text());
 }
 
@@ -265,7 +272,9 @@ async fn clients_are_told_of_a_sign_out(world: &World, secrets: &mut Secrets) {
     let callback = alice.authorize(&told.begin("openid", Value::Null).await).await;
     secrets.note(parameter(&callback, "code").expect("a code"));
     secrets.note_tokens(&told.finish(&callback).await);
-    alice.go(&told.logout(&world.app.at("/bye"), "s").await).await;
+    let End::Sent(_) = alice.go(&told.logout(&world.app.at("/bye"), "s").await).await else {
+        panic!("a hint needs no question")
+    };
     let limit = std::time::Duration::from_secs(30);
     let posted = eventually("the issuer calls the app", limit, async || world.app.arrivals("/backchannel").pop()).await;
     secrets.note(posted.body.strip_prefix("logout_token=").expect("a logout token"));
@@ -284,7 +293,7 @@ async fn an_operator_works(world: &World, secrets: &mut Secrets) -> String {
         exit.stdout
     };
     run(&["check"], "").await;
-    run(&["users", "password", BOB.0, "--password-file", "-"], "a-password-from-the-operator-55").await;
+    run(&["users", "password", CAROL.0, "--password-file", "-"], "a-password-from-the-operator-55").await;
     secrets.note("a-password-from-the-operator-55");
     for arguments in [&["clients", "add", "worker", "--json"][..], &["clients", "rotate-secret", "worker", "--json"]] {
         let told: Value = serde_json::from_str(&run(arguments, "").await).expect("JSON");
