@@ -124,7 +124,8 @@ async fn stands_before_keywheel(start: fn(&[SocketAddr]) -> Proxy, cache: Cache)
         assert_eq!(visitor.get(path).await.expect("an answer").status, 404, "{path}");
     }
     let large = visitor.post_form("/oauth2/token", "a=".to_owned() + &"b".repeat(100_000)).await;
-    assert!(large.is_err_or(|reply| reply.status == 413), "a large body came in");
+    // A proxy may also end the connection.
+    assert!(large.ok().is_none_or(|reply| reply.status == 413), "a large body came in");
 
     keeps_the_key_set(&issuer, &mut visitor, cache).await;
 }
@@ -168,17 +169,6 @@ async fn keeps_the_key_set(issuer: &Issuer, visitor: &mut Visitor, cache: Cache)
 fn addresses(sessions: &Value) -> Vec<String> {
     let sessions = sessions.as_array().or_else(|| sessions["sessions"].as_array()).expect("a list of sessions");
     sessions.iter().map(|session| session["address"].as_str().expect("an address").to_owned()).collect()
-}
-
-/// For a result that may be an error too.
-trait IsErrOr<T> {
-    fn is_err_or(self, holds: impl FnOnce(T) -> bool) -> bool;
-}
-
-impl<T, E> IsErrOr<T> for Result<T, E> {
-    fn is_err_or(self, holds: impl FnOnce(T) -> bool) -> bool {
-        self.map_or(true, holds)
-    }
 }
 
 impl Proxy {
