@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -189,6 +189,8 @@ pub struct App {
     /// One reading of the clients at a time, so that what was read later is put in force later.
     reading_clients: Mutex<()>,
     rotator: Arc<Rotator>,
+    /// The order to stop, once it runs.
+    shutdown: OnceLock<Shutdown>,
 }
 
 impl App {
@@ -229,6 +231,7 @@ impl App {
             store: ring.store,
             kek: ring.kek,
             rotator: ring.rotator,
+            shutdown: OnceLock::new(),
             config,
         }))
     }
@@ -244,6 +247,7 @@ impl App {
         supervisor: Supervisor,
         shutdown: Shutdown,
     ) -> Result<(), StartError> {
+        let _ = self.shutdown.set(shutdown.clone());
         let server = self.config.server.clone();
         let limits = Limits {
             header_timeout: server.header_timeout,
@@ -325,6 +329,9 @@ impl App {
 
     /// Whether it can answer who asks; or why not.
     pub(crate) fn ready(&self, now: Timestamp) -> Result<(), String> {
+        if self.shutdown.get().is_some_and(Shutdown::is_announced) {
+            return Err("the server is stopping".to_owned());
+        }
         self.keys.ready(now).map_err(|reason| reason.to_string())?;
         self.tls.as_ref().map_or(Ok(()), |tls| tls.ready())
     }

@@ -89,9 +89,10 @@ pub(crate) async fn run(app: Arc<App>, supervisor: Supervisor, mut shutdown: Shu
     supervisor.tell("READY=1\n").await;
     tokio::select! {
         () = report(&supervisor, || status(&app), || app.rotator().hanging()) => {}
-        () = shutdown.ordered() => {}
+        () = shutdown.announced() => {}
     }
-    let drain = (app.config.server.drain_timeout + MARGIN).as_micros();
+    let server = &app.config.server;
+    let drain = (server.shutdown_delay + server.drain_timeout + MARGIN).as_micros();
     supervisor
         .tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={drain}\nSTATUS=finishing the requests under way\n"))
         .await;

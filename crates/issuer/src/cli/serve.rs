@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -31,7 +32,7 @@ pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
     let listeners = Listeners::bind(&config).await?;
     let edges = Edges { author: Author::rotator(), ..Edges::system() };
 
-    let shutdown = shutdown_signal()?;
+    let shutdown = shutdown_signal(config.server.shutdown_delay)?;
     let first = match origin {
         Origin::Defaults => first_start(&config, &edges).await?,
         Origin::File(_) => None,
@@ -114,7 +115,8 @@ fn tell(app: &App, listeners: &Listeners, first: Option<&First>) {
     }
 }
 
-fn shutdown_signal() -> Result<Shutdown, Failure> {
+/// Announces the end at the first signal, orders it `delay` later, and ends the process at the second.
+fn shutdown_signal(delay: Duration) -> Result<Shutdown, Failure> {
     let (stop, stopped) = shutdown();
     let failed = |error| Failure::failed(format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -124,11 +126,17 @@ fn shutdown_signal() -> Result<Shutdown, Failure> {
             _ = terminate.recv() => info!("SIGTERM: finishing the requests under way"),
             _ = interrupt.recv() => info!("SIGINT: finishing the requests under way"),
         }
-        stop.stop();
+        stop.announce();
+        let leave = async move {
+            tokio::time::sleep(delay).await;
+            stop.stop();
+            std::future::pending::<()>().await;
+        };
         // A second signal does not wait.
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = leave => {}
         }
         std::process::exit(1);
     });

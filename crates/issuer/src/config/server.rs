@@ -33,6 +33,9 @@ pub struct ServerSettings {
     pub header_timeout: Duration,
     /// How long a client may take to send the body of a request, 1s to 5m. Default 10s; then it is cut off.
     pub body_timeout: Duration,
+    /// How long a server that is told to stop goes on while `/readyz` says so and answers close their connections, so that a
+    /// balancer sends requests elsewhere, 0s to 5m. Default 0s.
+    pub shutdown_delay: Duration,
     /// How long a stopping server waits for requests that have begun, 1s to 5m. Default 10s; then it cuts them off.
     pub drain_timeout: Duration,
     /// How many connections may be open at once, 1 to 65536. Default 4096; more wait to be accepted.
@@ -111,6 +114,7 @@ impl ServerSettings {
             hsts: read_hsts(section),
             header_timeout: section.duration("header_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
             body_timeout: section.duration("body_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
+            shutdown_delay: section.duration("shutdown_delay", SHUTDOWN_DELAYS).unwrap_or(Duration::ZERO),
             drain_timeout: section.duration("drain_timeout", TIMEOUTS).unwrap_or(DEFAULT_TIMEOUT),
             max_connections: section.integer("max_connections", 1..=65_536).unwrap_or(4096) as usize,
             max_body_bytes: section.integer("max_body_bytes", 1024..=1_048_576).unwrap_or(65_536) as usize,
@@ -187,6 +191,7 @@ const DEFAULT_STORAGE: &str = "sqlite://keywheel-data/keywheel.db";
 /// Long for a token request on a bad line, short for one that only means to hold a connection.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+const SHUTDOWN_DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {

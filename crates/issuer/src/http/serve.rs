@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -39,7 +40,7 @@ pub(crate) struct Limits {
 }
 
 /// Serves `routes` on `listener`, behind `tls` if there is one, until `shutdown` is ordered, then lets the requests under
-/// way finish.
+/// way finish. Once it is announced, connections end with the next answer, so that a proxy opens its next one elsewhere.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
@@ -51,15 +52,22 @@ pub(crate) async fn serve(
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let builder = builder();
+    let mut closing = false;
     loop {
         // The permit comes first: a connection that can't be served is not accepted.
         let accepted = tokio::select! {
+            biased;
             accepted = async {
                 let permit = Arc::clone(&permits).acquire_owned().await;
                 (permit, listener.accept().await)
             } => accepted,
+            // Who was let in by the kernel before the order is served: a proxy would not send a form a second time.
+            () = std::future::ready(()), if closing => break,
             Some(_) = connections.join_next() => continue,
-            () = shutdown.ordered() => break,
+            () = shutdown.ordered(), if !closing => {
+                closing = true;
+                continue;
+            }
         };
         let (Ok(permit), accepted) = accepted else { break };
         let (stream, peer) = match accepted {
@@ -124,13 +132,19 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let activity = Arc::new(Activity::new());
     let watched = Arc::new(routes.watch(peer));
     let service = {
-        let activity = Arc::clone(&activity);
+        let (activity, shutdown) = (Arc::clone(&activity), shutdown.clone());
         service_fn(move |request: Request<Incoming>| {
             let routes = routes.clone();
             let under_way = UnderWay::begin(&activity);
             let watched = Arc::clone(&watched);
+            // HTTP/2 says it with a frame of its own, when the order comes.
+            let is_last = request.version() < Version::HTTP_2 && shutdown.is_announced();
             async move {
-                let (answer, ended) = watched.answer(request, |request| routes.answer(request, peer, transport)).await;
+                let (mut answer, ended) =
+                    watched.answer(request, |request| routes.answer(request, peer, transport)).await;
+                if is_last {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 under_way.end(ended);
                 Ok::<_, Infallible>(answer)
             }
@@ -140,7 +154,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     tokio::pin!(connection);
     let watchdog = sleep_until(activity.started + limits.header_timeout);
     tokio::pin!(watchdog);
-    let mut ending = false;
+    let (mut ending, mut ordered) = (false, false);
     loop {
         tokio::select! {
             result = connection.as_mut() => {
@@ -150,6 +164,11 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 return;
             }
             () = watchdog.as_mut() => match activity.verdict(ending) {
+                _ if ordered && !ending && activity.has_begun() => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                    watchdog.as_mut().reset(Instant::now() + limits.drain_timeout);
+                }
                 Verdict::Keep(until) => watchdog.as_mut().reset(until),
                 Verdict::End => {
                     ending = true;
@@ -158,10 +177,14 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 }
                 Verdict::Cut => return,
             },
-            () = shutdown.ordered(), if !ending => {
-                ending = true;
-                connection.as_mut().graceful_shutdown();
-                watchdog.as_mut().reset(Instant::now() + limits.drain_timeout);
+            () = shutdown.ordered(), if !ordered => {
+                ordered = true;
+                if ending {
+                    continue;
+                }
+                // A request that has not arrived yet was sent already, perhaps: told to end, hyper would not wait for it.
+                let patience = if activity.has_begun() { Duration::ZERO } else { FIRST_REQUEST };
+                watchdog.as_mut().reset(Instant::now() + patience);
             }
         }
     }
@@ -188,12 +211,17 @@ impl Activity {
         Self { started: Instant::now(), under_way, last_end_ms, seen }
     }
 
+    /// Whether a request has come.
+    fn has_begun(&self) -> bool {
+        self.seen.load(Ordering::Relaxed) != 0
+    }
+
     fn verdict(&self, ending: bool) -> Verdict {
         let now = Instant::now();
         if self.under_way.load(Ordering::Relaxed) > 0 {
             return Verdict::Keep(now + IDLE_TIMEOUT);
         }
-        if ending || self.seen.load(Ordering::Relaxed) == 0 {
+        if ending || !self.has_begun() {
             return Verdict::Cut;
         }
         let idle_since = self.started + Duration::from_millis(self.last_end_ms.load(Ordering::Relaxed));
@@ -256,6 +284,8 @@ fn is_connection_error(error: &std::io::Error) -> bool {
 
 /// How long a connection may be open without a request: longer than the 60 s of common proxies, so that they close first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a connection that has not said anything is waited for when the server stops.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Pause after a failed accept (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// More header fields than any client of ours sends.
