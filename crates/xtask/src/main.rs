@@ -27,6 +27,7 @@ usage: cargo xtask test [-- ARGUMENTS FOR NEXTEST]   bring what the tests need, 
        cargo xtask postgres -- COMMAND ...           run a command beside a new PostgreSQL (KEYWHEEL_TEST_POSTGRES)
        cargo xtask soak [--minutes N] [--replicas N] [--rotate-every S] [--kill-every S] [--outage S]
                                                      replicas, wrong clocks, kills and an outage, for a while
+       cargo xtask soak --mixed [--minutes N]        people, services and apps at once, keys that turn, a rolling restart
        cargo xtask soak --refresh N                  N rotations of refresh tokens on each database";
 
 fn main() -> ExitCode {

@@ -21,18 +21,30 @@ const STORY: &str = "soak::no_valid_token_is_refused_whatever_fails";
 const REFRESH: (&str, &str) = ("--refresh", "KEYWHEEL_SOAK_REFRESH");
 const REFRESH_STORIES: &str = "sign_in::races::many_rotations_lose_nobody";
 
+/// The option, before all others, that soaks everything at once, and how many minutes that takes by itself.
+const MIXED: (&str, &str) = ("--mixed", "10");
+const MIXED_STORY: &str = "mixed::a_busy_day_with_a_rolling_restart_fails_nobody";
+
 /// Builds the programs and runs the soak with `arguments`.
 ///
 /// # Errors
 /// An option that is not known, something missing that cannot be brought, or a soak that failed.
 pub(crate) fn run_with(arguments: &[&str]) -> Result<()> {
-    let settings = parse(arguments)?;
+    let (is_mixed, arguments) = match arguments {
+        [first, rest @ ..] if *first == MIXED.0 => (true, rest),
+        all => (false, all),
+    };
+    let mut settings = parse(arguments)?;
+    if is_mixed && settings.is_empty() {
+        settings.push((OPTIONS[0].1, MIXED.1));
+    }
     let metadata = metadata()?;
     let target = metadata["target_directory"].as_str().context("cargo metadata has no target_directory")?;
     clients::bring(&Path::new(target).join("test-clients"))?;
     run(cargo("build").args(["--workspace", "--bins", "--tests", "--locked"]))?;
     let story = match settings.iter().any(|(variable, _)| *variable == REFRESH.1) {
         true => &[REFRESH_STORIES][..],
+        false if is_mixed => &["--exact", MIXED_STORY],
         false => &["--exact", STORY],
     };
     // Not nextest, which ends a test that takes minutes.
