@@ -4,8 +4,9 @@
 //! would take too much memory or time are refused, and so is a digest so short that somebody could meet it by chance.
 
 use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::pbkdf2;
 use base64::Engine as _;
 use base64::alphabet;
@@ -174,8 +175,26 @@ fn argon2(
 ) -> Result<Zeroizing<Vec<u8>>, NotComputed> {
     let mut digest = Zeroizing::new(vec![0; length]);
     let argon2 = Argon2::new(algorithm, version, params.clone());
-    argon2.hash_password_into(password.as_bytes(), salt, &mut digest).map_err(|_| NotComputed)?;
+    let mut memory = match params.block_count() == current().block_count() {
+        true => spare_memory().pop().unwrap_or_default(),
+        // Another's parameters, until its owner signs in.
+        false => Vec::new(),
+    };
+    memory.resize(params.block_count(), Block::new());
+    let computed = argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut digest, &mut memory);
+    if memory.len() == current().block_count() {
+        spare_memory().push(memory);
+    }
+    computed.map_err(|_| NotComputed)?;
     Ok(digest)
+}
+
+/// What hashes were computed in and others will be: as many pieces as were needed at once. Given back each time, 19 MiB
+/// would cost thousands of page faults anew, and the allocator would keep a piece for each thread that ever had one.
+/// Nothing is in them that the digest does not tell.
+fn spare_memory() -> MutexGuard<'static, Vec<Vec<Block>>> {
+    static SPARE: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn current() -> Params {
