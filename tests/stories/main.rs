@@ -8,6 +8,7 @@ mod emergency;
 mod harness;
 mod hostile;
 mod observe;
+mod mixed;
 mod proxies;
 mod refusals;
 mod replicas;

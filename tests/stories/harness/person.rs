@@ -42,7 +42,12 @@ pub(crate) enum End {
 
 impl Person {
     pub(crate) fn new(issuer: &Issuer, name: &'static str, password: &'static str) -> Self {
-        Self { issuer: issuer.url(), name, password, cookies: BTreeMap::new() }
+        Self::at(&issuer.url(), name, password)
+    }
+
+    /// The same at an issuer that is known by its URL.
+    pub(crate) fn at(issuer: &str, name: &'static str, password: &'static str) -> Self {
+        Self { issuer: issuer.to_owned(), name, password, cookies: BTreeMap::new() }
     }
 
     /// Goes to an authorization request and signs in and agrees as asked, until the app is reached; gives its address.
