@@ -350,7 +350,11 @@ pub(crate) fn example(name: &str) -> Command {
 pub(super) fn built(name: &str) -> Command {
     let profile = test_binary().parent().and_then(Path::parent).expect("target/PROFILE/deps/stories").to_owned();
     let path = profile.join(name);
-    assert!(path.is_file(), "{} is missing; `cargo build --workspace --all-features --bins --examples` makes it", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing; `cargo build --workspace --all-features --bins --examples` makes it",
+        path.display()
+    );
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KEYWHEEL_") || name == "RUST_LOG" {

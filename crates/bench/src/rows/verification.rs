@@ -1,6 +1,7 @@
 //! `verification/…`: a token held against keys that are in memory, beside the bare signature and beside libraries of
 //! others. Rates are for each second of this thread's processor time (for others: of their process).
 
+// It is built on `keywheel_verifier`, and shared with that crate's own benchmarks.
 #[path = "../../../verifier/benches/fixture/mod.rs"]
 mod fixture;
 

@@ -129,12 +129,7 @@ async fn for_itself(app: &App, client: &Client, form: &Form, now: Timestamp) -> 
 }
 
 /// The tokens for a client that acts on behalf of a person.
-async fn on_behalf(
-    app: &App,
-    client: &Client,
-    mut granted: OnBehalf,
-    now: Timestamp,
-) -> Result<Response, OAuthError> {
+async fn on_behalf(app: &App, client: &Client, mut granted: OnBehalf, now: Timestamp) -> Result<Response, OAuthError> {
     let user = match granted.user.take() {
         Some(user) => Some(*user),
         None => app.store.user_by_id(&granted.grant.allowed.user_id).await.map_err(OAuthError::Storage)?,

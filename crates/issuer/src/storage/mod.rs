@@ -337,11 +337,7 @@ impl Store {
 
     /// Begins a transition of `subject`. Its generation is raised first, so that on PostgreSQL too those who change the
     /// same subject take turns.
-    async fn begin_write(
-        &self,
-        subject: &'static str,
-        doing: &'static str,
-    ) -> Result<Transition, StoreError> {
+    async fn begin_write(&self, subject: &'static str, doing: &'static str) -> Result<Transition, StoreError> {
         let mut transaction = self.begin(doing).await?;
         sqlx::query("UPDATE generations SET generation = generation + 1 WHERE subject = $1")
             .bind(subject)
