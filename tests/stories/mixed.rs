@@ -23,8 +23,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::harness::{
-    Issuer, Kept, Person, Postgres, Reply, Running, Settings, claims, eventually, free_addresses, get, kid, unix_now,
-    until,
+    End, Issuer, Kept, Person, Postgres, Reply, Running, Settings, claims, eventually, free_addresses, get, kid,
+    unix_now, until,
 };
 
 const ALICE: (&str, &str) = ("alice", "violet-harbour-lantern-42");
@@ -86,7 +86,7 @@ async fn a_busy_day_with_a_rolling_restart_fails_nobody() {
         running.push(replica.serve().await);
     }
     let proxy = TempDir::new().expect("a temporary folder");
-    let _nginx = nginx(front, replicas.each_ref().map(|replica| replica.listen), proxy.path()).await;
+    let nginx = nginx(front, replicas.each_ref().map(|replica| replica.listen), proxy.path()).await;
     let day = Day::new(url, seconds);
 
     let (watched, ..) = tokio::join!(
@@ -103,7 +103,7 @@ async fn a_busy_day_with_a_rolling_restart_fails_nobody() {
     let report = day.report.lock().expect("no panic while noting");
     let table = report.table(seconds, &watched);
     let _ = writeln!(std::io::stderr(), "{table}");
-    assert_eq!(report.failures, [""; 0], "something failed\n{table}");
+    assert_eq!(report.failures, [""; 0], "something failed\n{table}\n{}", nginx.log());
     assert!(report.signers.len() >= 3, "keys have turned too little\n{table}");
     for what in ["client_credentials", "refresh", "sign-in", "revocation", "key set", "verdict"] {
         assert!(report.done.get(what).is_some_and(|count| *count >= 10), "too few of {what}\n{table}");
@@ -279,12 +279,11 @@ impl Day {
         let mut alice = Person::at(&self.url, ALICE.0, ALICE.1);
         let scope = "openid+roles+offline_access+orders%3Aread";
         let callback = "https%3A%2F%2Fapp.example%2Fcallback";
-        let callback = alice
-            .authorize(&format!(
-                "{}/oauth2/authorize?client_id=shop&response_type=code&redirect_uri={callback}&scope={scope}",
-                self.url
-            ))
-            .await;
+        let query = format!("client_id=shop&response_type=code&redirect_uri={callback}&scope={scope}");
+        let callback = match alice.go(&format!("{}/oauth2/authorize?{query}", self.url)).await {
+            End::Sent(url) => url,
+            other => return self.fail(format!("at {:.1} s: {other:?}", unix_now() - self.start)),
+        };
         let code = callback.split(['?', '&']).find_map(|pair| pair.strip_prefix("code="));
         let Some(code) = code else { return self.fail(format!("no code: {callback}")) };
         let form = format!("grant_type=authorization_code&code={code}&redirect_uri={CALLBACK}");

@@ -144,7 +144,8 @@ async fn the_password_page_has_its_tokens_where_no_script_reads_them() {
 
     let cookies = alice.cookies().await;
     let names: BTreeSet<&str> = cookies.iter().map(|cookie| cookie.name.as_str()).collect();
-    assert!(names.is_superset(&BTreeSet::from(["keywheel-access", "keywheel-refresh"])), "{names:?}");
+    let tokens = BTreeSet::from(["keywheel-access", "keywheel-refresh"]);
+    assert!(names.is_superset(&tokens), "{names:?}");
     assert!(cookies.iter().all(|cookie| cookie.http_only), "{cookies:?}");
     assert_eq!(alice.evaluate("document.cookie").await, "");
 
@@ -164,7 +165,7 @@ async fn the_password_page_has_its_tokens_where_no_script_reads_them() {
 
     alice.click("Sign out").await;
     alice.reads("You are not signed in.").await;
-    assert!(alice.cookies().await.iter().all(|cookie| !names.contains(cookie.name.as_str())), "the cookies are gone");
+    assert!(alice.cookies().await.iter().all(|cookie| !tokens.contains(cookie.name.as_str())), "the cookies are gone");
     assert_eq!(status_of(alice, "/api/dashboard").await, 401);
     assert_eq!(alice.complaints().await, [""; 0]);
 }
