@@ -18,8 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
@@ -52,38 +52,11 @@ pub(crate) async fn serve(
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let mut connections = JoinSet::new();
     let builder = builder();
-    let mut closing = false;
-    loop {
-        // The permit comes first: a connection that can't be served is not accepted.
-        let accepted = tokio::select! {
-            biased;
-            accepted = async {
-                let permit = Arc::clone(&permits).acquire_owned().await;
-                (permit, listener.accept().await)
-            } => accepted,
-            // Who was let in by the kernel before the order is served: a proxy would not send a form a second time.
-            () = std::future::ready(()), if closing => break,
-            Some(_) = connections.join_next() => continue,
-            () = shutdown.ordered(), if !closing => {
-                closing = true;
-                continue;
-            }
-        };
-        let (Ok(permit), accepted) = accepted else { break };
-        let (stream, peer) = match accepted {
-            Ok((stream, address)) => (stream, address.ip()),
-            Err(error) => {
-                // A connection that is gone again is no trouble; out of descriptors is, and retrying at once won't help.
-                if !is_connection_error(&error) {
-                    warn!(%error, "cannot accept connections; trying again in a moment");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-                continue;
-            }
-        };
+    let of_the_loop = shutdown.clone();
+    let admit = |connections: &mut JoinSet<()>, permit: OwnedSemaphorePermit, stream: TcpStream, peer: IpAddr| {
         let _ = stream.set_nodelay(true);
-        let (builder, routes, open, mut shutdown) = (builder.clone(), routes.clone(), open.clone(), shutdown.clone());
-        let tls = tls.clone();
+        let (builder, routes, open) = (builder.clone(), routes.clone(), open.clone());
+        let (tls, mut shutdown) = (tls.clone(), of_the_loop.clone());
         connections.spawn(async move {
             open.inc();
             match tls {
@@ -92,9 +65,13 @@ pub(crate) async fn serve(
                 Some(tls) => {
                     Box::pin(async move {
                         let handshake = tokio::time::timeout(limits.header_timeout, tls.accept(stream));
+                        let too_late = async {
+                            shutdown.ordered().await;
+                            tokio::time::sleep(FIRST_REQUEST).await;
+                        };
                         let stream = tokio::select! {
                             stream = handshake => stream,
-                            () = shutdown.ordered() => return,
+                            () = too_late => return,
                         };
                         match stream {
                             Ok(Some(stream)) => {
@@ -111,8 +88,38 @@ pub(crate) async fn serve(
             open.dec();
             drop(permit);
         });
+    };
+    loop {
+        // The permit comes first: a connection that can't be served is not accepted.
+        let accepted = tokio::select! {
+            accepted = async {
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                (permit, listener.accept().await)
+            } => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = shutdown.ordered() => break,
+        };
+        match accepted {
+            (Err(_), _) => break,
+            (Ok(permit), Ok((stream, address))) => admit(&mut connections, permit, stream, address.ip()),
+            // A connection that is gone again is no trouble; out of descriptors is, and retrying at once won't help.
+            (_, Err(error)) if !is_connection_error(&error) => {
+                warn!(%error, "cannot accept connections; trying again in a moment");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            (_, Err(_)) => {}
+        }
     }
-    drop(listener);
+    // Whom the kernel has let in by now is served: a proxy would not send a form a second time. The kernel is asked itself,
+    // since the runtime knows only what it heard when it last slept.
+    if let Ok(listener) = listener.into_std() {
+        while let (Ok(permit), Ok((stream, address))) = (Arc::clone(&permits).try_acquire_owned(), listener.accept()) {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                admit(&mut connections, permit, stream, address.ip());
+            }
+        }
+    }
     let drained =
         tokio::time::timeout(limits.drain_timeout, async { while connections.join_next().await.is_some() {} });
     if drained.await.is_err() {
