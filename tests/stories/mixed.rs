@@ -46,8 +46,9 @@ const TABLES: &str = r#"
     audiences = ["https://api.example.com"]
     first_party = true
 "#;
+/// A server leaves more slowly than nginx forgives the other one for having been away: otherwise nginx knows of none.
 const SETTINGS: Settings = Settings {
-    server: "trusted_proxies = [\"127.0.0.1\"]\nshutdown_delay = \"1s\"",
+    server: "trusted_proxies = [\"127.0.0.1\"]\nshutdown_delay = \"3s\"",
     keys: r#"
         algorithms = ["ES256"]
         rotate_every = "7s"
