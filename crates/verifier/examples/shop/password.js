@@ -75,6 +75,8 @@ function act(action) {
 }
 
 document.getElementById("sign-in").onsubmit = act(event => signIn(event.target));
+// Not before there is something to listen: the browser itself would send the password elsewhere.
+document.querySelector("#sign-in button").disabled = false;
 document.getElementById("sign-out").onclick = act(() => session("DELETE"));
 document.getElementById("buy").onclick = act(() => call("/api/cart/1", { method: "POST" }));
 await act(() => {})();

@@ -135,6 +135,7 @@ const base64url = bytes => btoa(String.fromCharCode(...bytes)).replaceAll("+", "
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
 document.getElementById("sign-in").onclick = act(signIn);
+document.getElementById("sign-in").disabled = false;
 document.getElementById("sign-out").onclick = act(signOut);
 document.getElementById("pay").onclick = act(() => call("/api/payment", { method: "POST" }));
 await act(completeSignIn)();
