@@ -5,6 +5,7 @@ mod book;
 mod commands;
 mod deploy;
 mod emergency;
+mod fetches;
 mod harness;
 mod hostile;
 mod mixed;

@@ -71,7 +71,7 @@ impl LimitSettings {
             account_lock: section.duration("account_lock", WINDOWS).unwrap_or(DEFAULT_LOCK),
             address_failures: section.integer("address_failures", 1..=100_000).unwrap_or(50),
             address_window: section.duration("address_window", WINDOWS).unwrap_or(DEFAULT_WINDOW),
-            password_concurrency: section.integer("password_concurrency", 1..=64).unwrap_or(4) as usize,
+            password_concurrency: section.integer("password_concurrency", 1..=64).unwrap_or_else(processors) as usize,
         }
     }
 }
@@ -90,3 +90,8 @@ const MIN_SECRET_CHARACTERS: usize = 32;
 /// Ten guesses in a quarter of an hour are a thousand a day: no help against any password that is accepted.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(15 * 60);
 const DEFAULT_LOCK: Duration = Duration::from_secs(5 * 60);
+
+/// How many of them the process may use, up to as many as can be configured.
+fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().min(64) as u32)
+}

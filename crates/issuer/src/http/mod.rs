@@ -4,6 +4,7 @@ pub mod client_address;
 pub(crate) mod cors;
 pub(crate) mod document;
 pub(crate) mod endpoints;
+mod fetch;
 pub(crate) mod in_the_clear;
 mod readiness;
 pub(crate) mod reply;

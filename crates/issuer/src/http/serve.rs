@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::{Routes, Transport};
+use super::{Routes, Transport, fetch};
 use crate::shutdown::Shutdown;
 use crate::tls::Tls;
 
@@ -138,6 +138,8 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let activity = Arc::new(Activity::new());
     let watched = Arc::new(routes.watch(peer));
+    let fetches = fetch::answer(stream, (peer, transport), &routes, &watched, &limits, &activity, &mut shutdown);
+    let Some(stream) = fetches.await else { return };
     let service = {
         let (activity, shutdown) = (Arc::clone(&activity), shutdown.clone());
         service_fn(move |request: Request<Incoming>| {
@@ -198,15 +200,15 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// What a connection has been doing, seen by its watchdog.
-struct Activity {
-    started: Instant,
+pub(super) struct Activity {
+    pub(super) started: Instant,
     under_way: AtomicU32,
     /// Milliseconds from `started` to the end of the last request; zero before the first.
     last_end_ms: AtomicU64,
     seen: AtomicU32,
 }
 
-enum Verdict {
+pub(super) enum Verdict {
     Keep(Instant),
     End,
     Cut,
@@ -223,7 +225,7 @@ impl Activity {
         self.seen.load(Ordering::Relaxed) != 0
     }
 
-    fn verdict(&self, ending: bool) -> Verdict {
+    pub(super) fn verdict(&self, ending: bool) -> Verdict {
         let now = Instant::now();
         if self.under_way.load(Ordering::Relaxed) > 0 {
             return Verdict::Keep(now + IDLE_TIMEOUT);
@@ -238,13 +240,13 @@ impl Activity {
 }
 
 /// Counts a request as under way until it is dropped, finished or not.
-struct UnderWay {
+pub(super) struct UnderWay {
     activity: Arc<Activity>,
     ended: Option<Instant>,
 }
 
 impl UnderWay {
-    fn begin(activity: &Arc<Activity>) -> Self {
+    pub(super) fn begin(activity: &Arc<Activity>) -> Self {
         activity.seen.store(1, Ordering::Relaxed);
         activity.under_way.fetch_add(1, Ordering::Relaxed);
         Self { activity: Arc::clone(activity), ended: None }
@@ -290,7 +292,7 @@ fn is_connection_error(error: &std::io::Error) -> bool {
 }
 
 /// How long a connection may be open without a request: longer than the 60 s of common proxies, so that they close first.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a connection that has not said anything is waited for when the server stops.
 const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Pause after a failed accept (out of file descriptors, say).

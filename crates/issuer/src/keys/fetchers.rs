@@ -14,8 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::HeaderMap;
-use http::header::USER_AGENT;
 use keywheel_jose::Timestamp;
 use keywheel_keyring::RotationPolicy;
 use tokio::time::MissedTickBehavior;
@@ -80,9 +78,8 @@ impl Fetchers {
         }
     }
 
-    /// Takes note that whoever sent these headers from `peer` holds a set with `newest` from `now` on.
-    pub fn note(&self, headers: &HeaderMap, peer: Option<IpAddr>, newest: &Arc<NewestKeys>, now: Timestamp) {
-        let agent = headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
+    /// Takes note that `agent` (RFC 9110 §10.1.5) at `peer` holds a set with `newest` from `now` on.
+    pub fn note(&self, agent: &[u8], peer: Option<IpAddr>, newest: &Arc<NewestKeys>, now: Timestamp) {
         let who = Who::of(agent, peer);
         let key = self.hasher.hash_one(&who);
         let mut shard = self.shard(key);

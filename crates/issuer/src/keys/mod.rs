@@ -157,7 +157,7 @@ pub struct Keys {
     algorithms: Vec<Algorithm>,
     policy: RotationPolicy,
     metrics: Arc<Metrics>,
-    signers: Signers,
+    signers: Signers<Result<String, SignError>>,
 }
 
 /// The ring with the private halves that can still sign, as last read.

@@ -4,33 +4,40 @@
 //! would answer thirty requests. So it is made elsewhere, by as many threads as there are processors; the system lets those
 //! that serve go first, since they wait most of the time. Who comes when as many wait as can be served in good time is
 //! turned away.
+//!
+//! To wake somebody who waits costs a change of threads, twice where processors are few. While others wait, results are
+//! therefore kept for [`PATIENCE`], and those who wait for them are woken together.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 /// Work that is done in the order in which it came.
-pub(super) struct Signers {
-    line: Arc<Mutex<Line>>,
+pub(super) struct Signers<T> {
+    line: Arc<Mutex<Line<T>>>,
     threads: usize,
     places: usize,
 }
 
-#[derive(Default)]
-struct Line {
-    waiting: VecDeque<Job>,
+struct Line<T> {
+    waiting: VecDeque<Job<T>>,
     /// Threads that take from it.
     at_work: usize,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+struct Job<T> {
+    work: Box<dyn FnOnce() -> T + Send>,
+    told: oneshot::Sender<T>,
+}
 
 /// Too many wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-impl Signers {
+impl<T: Send + 'static> Signers<T> {
     /// One thread for each processor, while there is work.
     pub(super) fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -38,29 +45,22 @@ impl Signers {
     }
 
     fn with(threads: usize, places: usize) -> Self {
-        Self { line: Arc::default(), threads, places }
+        let line = Line { waiting: VecDeque::new(), at_work: 0 };
+        Self { line: Arc::new(Mutex::new(line)), threads, places }
     }
 
     /// Does `work` when its turn comes; `None` when it failed. Work that nobody waits for any more is left undone.
     ///
     /// # Errors
     /// [`Full`], at once
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<Option<T>, Full> {
+    pub(super) async fn run(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>, Full> {
         let (told, result) = oneshot::channel();
-        let job = move || {
-            if !told.is_closed() {
-                let _ = told.send(work());
-            }
-        };
         {
             let mut line = lock(&self.line);
             if line.waiting.len() >= self.places {
                 return Err(Full);
             }
-            line.waiting.push_back(Box::new(job));
+            line.waiting.push_back(Job { work: Box::new(work), told });
             if line.at_work < self.threads {
                 line.at_work += 1;
                 let line = Arc::clone(&self.line);
@@ -72,34 +72,54 @@ impl Signers {
 }
 
 /// Works until nothing waits.
-fn take_from(line: &Mutex<Line>) {
-    /// A thread that fails makes room for another.
-    struct AtWork<'a>(&'a Mutex<Line>);
-    impl Drop for AtWork<'_> {
-        fn drop(&mut self) {
-            lock(self.0).at_work -= 1;
-        }
-    }
-    let at_work = AtWork(line);
+fn take_from<T>(line: &Mutex<Line<T>>) {
+    let mut kept = Kept { results: Vec::new(), since: None };
     loop {
         let mut held = lock(line);
-        let Some(job) = held.waiting.pop_front() else {
+        let Some(Job { work, told }) = held.waiting.pop_front() else {
             // Before anybody can put something there and see this thread at work.
             held.at_work -= 1;
-            std::mem::forget(at_work);
             return;
         };
+        let is_last = held.waiting.is_empty();
         drop(held);
-        job();
+        if !told.is_closed() {
+            kept.since.get_or_insert_with(Instant::now);
+            // Whoever asked for what fails hears of it by `told`, and nobody else is the worse for it.
+            if let Ok(result) = catch_unwind(AssertUnwindSafe(work)) {
+                kept.results.push((told, result));
+            }
+        }
+        if is_last || kept.since.is_some_and(|since| since.elapsed() >= PATIENCE) {
+            kept.tell();
+        }
     }
 }
 
-fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+/// Results that those who wait for them have not been told of.
+struct Kept<T> {
+    results: Vec<(oneshot::Sender<T>, T)>,
+    since: Option<Instant>,
+}
+
+impl<T> Kept<T> {
+    fn tell(&mut self) {
+        self.since = None;
+        for (told, result) in self.results.drain(..) {
+            let _ = told.send(result);
+        }
+    }
+}
+
+fn lock<T>(line: &Mutex<Line<T>>) -> MutexGuard<'_, Line<T>> {
     line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A quarter of a second with keys of 2048 bits, under two seconds with 4096.
 const PLACES_PER_THREAD: usize = 1024;
+
+/// As long as a few signatures with keys of 2048 bits take, and less than one with 4096.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +141,7 @@ mod tests {
         let signers = Arc::new(Signers::with(1, 2));
         let (go, wait) = mpsc::channel::<()>();
         let (began, has_begun) = oneshot::channel();
-        let ask = |work: Job| {
+        let ask = |work: Box<dyn FnOnce() + Send>| {
             let signers = Arc::clone(&signers);
             tokio::spawn(async move { signers.run(work).await })
         };
@@ -143,15 +163,26 @@ mod tests {
         for waiting in waiting {
             assert_eq!(waiting.await.expect("done"), Ok(Some(())));
         }
-        assert_eq!(signers.run(|| 1).await, Ok(Some(1)), "there is room again");
+        assert_eq!(signers.run(|| ()).await, Ok(Some(())), "there is room again");
     }
 
     #[tokio::test]
     async fn a_failure_of_one_is_nobody_elses() {
-        let signers = Signers::with(1, 8);
+        let signers = Arc::new(Signers::with(1, 8));
+        let (go, wait) = mpsc::channel::<()>();
+        let ask = |work: Box<dyn FnOnce() -> u32 + Send>| {
+            let signers = Arc::clone(&signers);
+            tokio::spawn(async move { signers.run(work).await })
+        };
+        let first = ask(Box::new(move || wait.recv().map_or(0, |()| 1)));
+        let failing = ask(Box::new(|| panic!("as the test wants")));
+        while lock(&signers.line).waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        go.send(()).expect("it waits");
 
-        assert_eq!(signers.run(|| panic!("as the test wants")).await, Ok(None::<()>));
-
-        assert_eq!(signers.run(|| 1).await, Ok(Some(1)));
+        assert_eq!(first.await.expect("done"), Ok(Some(1)), "its result was kept, not lost");
+        assert_eq!(failing.await.expect("done"), Ok(None));
+        assert_eq!(signers.run(|| 2).await, Ok(Some(2)));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use keywheel_jose::Algorithm;
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use super::profile;
 use crate::app::App;
 use crate::clients::OPENID_SCOPES;
 use crate::config::IssuerUrl;
-use crate::http::document::Document;
+use crate::http::document::{Document, Wanted};
 use crate::login::languages;
 
 /// The document: one for both addresses, since neither standard minds what the other adds.
@@ -70,6 +70,16 @@ impl Discovery {
     /// Answers whoever sent these headers.
     pub(crate) fn answer(&self, headers: &HeaderMap) -> Response {
         self.0.answer(headers).0
+    }
+
+    /// Writes the answer to a `GET` for whoever wants it.
+    pub(crate) fn write(
+        &self,
+        wanted: &Wanted<'_>,
+        answers: &mut Vec<u8>,
+        fields: impl FnOnce(StatusCode, &mut Vec<u8>),
+    ) {
+        self.0.write(wanted, answers, fields);
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::header::RETRY_AFTER;
+use http::header::{RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use keywheel_jose::Timestamp;
 
 use crate::app::App;
-use crate::http::document::Reader;
+use crate::http::document::{Reader, Wanted};
 use crate::http::reply;
 use crate::http::request::Peer;
 
@@ -28,7 +29,23 @@ pub(crate) fn answer(app: &App, method: &Method, headers: &HeaderMap, peer: Opti
     };
     let (response, reader) = jwks.document.answer(headers);
     if reader == Reader::Has || reader == Reader::Gets && method == Method::GET {
-        app.fetchers.note(headers, peer, &jwks.newest, now);
+        let agent = headers.get(USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+        app.fetchers.note(agent, peer, &jwks.newest, now);
     }
     response
+}
+
+/// Writes the answer to a `GET` for whoever wants it from `client`; `false` when there is no set to be handed out.
+pub(crate) fn write(
+    app: &App,
+    (client, wanted): (IpAddr, &Wanted<'_>),
+    now: Timestamp,
+    answers: &mut Vec<u8>,
+    fields: impl FnOnce(StatusCode, &mut Vec<u8>),
+) -> bool {
+    let Some(jwks) = app.keys.jwks(now) else { return false };
+    if jwks.document.write(wanted, answers, fields) != Reader::Asks {
+        app.fetchers.note(wanted.agent, Some(client), &jwks.newest, now);
+    }
+    true
 }

@@ -17,7 +17,7 @@ pub(crate) mod traces;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-pub(crate) use request_id::RequestId;
+pub(crate) use request_id::{HEADER, RequestId};
 use traces::{Span, Trace};
 
 use crate::clients::Client;

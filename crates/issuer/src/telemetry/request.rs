@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::response::Response;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -74,6 +74,23 @@ impl Watch {
 }
 
 impl Watched {
+    /// Whether requests without an id of their own are counted and no more.
+    pub(crate) fn only_counts(&self) -> bool {
+        self.watch.tracer.is_none() && !self.watch.tells_of_requests
+    }
+
+    /// Counts a `GET` that was answered at once, and says what it is called.
+    pub(crate) fn count(&self, path: &str, status: StatusCode, begun: Instant) -> RequestId {
+        let Watch { requests, endpoints, .. } = &*self.watch;
+        requests.begun();
+        requests.answered(endpoints.of(path), &Method::GET, status, begun.elapsed());
+        self.next_id()
+    }
+
+    fn next_id(&self) -> RequestId {
+        RequestId::Made { connection: self.number, number: self.requests.fetch_add(1, Ordering::Relaxed) }
+    }
+
     /// Answers a request, and says when that was.
     pub(crate) async fn answer<B, F: Future<Output = Response>>(
         &self,
@@ -83,10 +100,7 @@ impl Watched {
         let watch = &*self.watch;
         let (headers, is_proxy) = (request.headers(), is_trusted(self.peer, &watch.proxies));
         let given = if is_proxy { RequestId::given(headers) } else { None };
-        let id = given.unwrap_or_else(|| {
-            let number = self.requests.fetch_add(1, Ordering::Relaxed);
-            RequestId::Made { connection: self.number, number }
-        });
+        let id = given.unwrap_or_else(|| self.next_id());
         let trace = watch.tracer.as_ref().and_then(|tracer| tracer.begin(is_proxy.then_some(headers)));
         let told = watch.tells_of_requests.then(|| client_address(self.peer, headers, &watch.proxies));
         let endpoint = watch.endpoints.of(request.uri().path());

@@ -22,10 +22,6 @@ fn v4(last: u8) -> Option<IpAddr> {
     Some(Ipv4Addr::new(192, 0, 2, last).into())
 }
 
-fn headers(agent: &[u8]) -> HeaderMap {
-    HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_bytes(agent).expect("a header"))])
-}
-
 fn policy() -> RotationPolicy {
     RotationPolicy::new(keywheel_keyring::RotationSettings::default()).expect("a safe policy")
 }
@@ -79,13 +75,13 @@ fn hostile_names_are_escaped_cut_and_kept_apart() {
 fn a_storm_of_invented_names_is_bounded_and_pushes_out_no_regular_fetcher() {
     let fetchers = Fetchers::new(policy());
     let newest = Arc::new(NewestKeys::default());
-    let regular: Vec<_> = (0..300).map(|n| headers(format!("keywheel-verifier/1 (regular-{n})").as_bytes())).collect();
+    let regular: Vec<_> = (0..300).map(|n| format!("keywheel-verifier/1 (regular-{n})")).collect();
     for round in 0..3 {
-        regular.iter().for_each(|headers| fetchers.note(headers, None, &newest, at(START + 300 * round)));
+        regular.iter().for_each(|agent| fetchers.note(agent.as_bytes(), None, &newest, at(START + 300 * round)));
     }
 
     for number in 0..100_000 {
-        fetchers.note(&headers(format!("invented/{number}").as_bytes()), v4(1), &newest, at(START + 700));
+        fetchers.note(format!("invented/{number}").as_bytes(), v4(1), &newest, at(START + 700));
     }
 
     let kept: Vec<_> = fetchers
@@ -109,17 +105,17 @@ async fn what_two_replicas_saw_adds_up_and_outlives_them() {
     let store = Store::open(&home.config("").storage.database, WhenMissing::Create).await.expect("a store");
     let [one, other] = [(); 2].map(|()| Fetchers::new(policy()));
     let (old, new) = (newest(&[1]), newest(&[1, 2]));
-    let payments = headers(b"keywheel-verifier/0.1.0 (payments)");
+    let payments = b"keywheel-verifier/0.1.0 (payments)";
 
-    one.note(&payments, None, &old, at(START));
-    other.note(&payments, None, &new, at(START + 300));
+    one.note(payments, None, &old, at(START));
+    other.note(payments, None, &new, at(START + 300));
     // The later request counts, whichever is stored first.
     other.exchange(&store, at(START + 300)).await.expect("stored");
     one.exchange(&store, at(START + 300)).await.expect("stored");
     one.exchange(&store, at(START + 300)).await.expect("nothing new");
     let restarted = Fetchers::new(policy());
     restarted.exchange(&store, at(START + 300)).await.expect("read");
-    restarted.note(&payments, None, &new, at(START + 600));
+    restarted.note(payments, None, &new, at(START + 600));
     restarted.exchange(&store, at(START + 600)).await.expect("stored");
 
     let rows = restarted.rows();
@@ -139,7 +135,7 @@ async fn what_could_not_be_stored_is_stored_the_next_time() {
     let home = Home::new();
     let open = async || Store::open(&home.config("").storage.database, WhenMissing::Create).await.expect("a store");
     let fetchers = Fetchers::new(policy());
-    fetchers.note(&headers(b"keywheel-verifier/0.1.0 (payments)"), None, &newest(&[1]), at(START));
+    fetchers.note(b"keywheel-verifier/0.1.0 (payments)", None, &newest(&[1]), at(START));
     let closed = open().await;
     closed.close().await;
 
