@@ -22,11 +22,10 @@ use keywheel_jose::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
-use super::Address;
 use super::client_address::is_trusted;
 use super::document::Wanted;
 use super::serve::{Activity, IDLE_TIMEOUT, Limits, UnderWay, Verdict};
-use super::{Direct, Routes, Transport};
+use super::{Address, Direct, Routes, Transport};
 use crate::oidc::jwks;
 use crate::shutdown::Shutdown;
 use crate::telemetry::HEADER;
@@ -107,6 +106,8 @@ pub(super) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         if !unread.is_empty() {
             break;
         }
+        // Thousands of connections wait at the same time.
+        answers.shrink_to(KEPT);
     }
     Some(Unread { first: unread, rest: stream })
 }
@@ -237,5 +238,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unread<S> {
 const ROOM: usize = 2048;
 /// More fields than a fetch has, cookies of the issuer's pages and all.
 const MAX_HEADERS: usize = 32;
+/// Of the room for answers, so many bytes stay with a connection that waits: for a usual key set.
+const KEPT: usize = 4096;
 /// So many bytes of answers to requests that came together are sent before more are written.
 const ENOUGH: usize = 64 * 1024;
