@@ -82,8 +82,10 @@ async fn any_client_that_trusts_the_authority_is_served() {
     let token = ["-i", "-u", &credentials, "-d", "grant_type=client_credentials", &token];
     let granted = curl(&issuer, &authority, &token).await.stdout;
     assert!(granted.contains("\"access_token\"") && granted.contains("strict-transport-security: max-age=31536000"));
-    let keys = curl(&issuer, &authority, &[&at(&issuer, "/.well-known/jwks.json")]).await.stdout;
-    assert!(keys.contains("\"kid\""), "{keys}");
+    for version in ["--http1.1", "--http2"] {
+        let keys = curl(&issuer, &authority, &["-i", version, &at(&issuer, "/.well-known/jwks.json")]).await.stdout;
+        assert!(keys.contains("\"kid\"") && keys.contains("strict-transport-security: max-age=31536000"), "{keys}");
+    }
 
     let stranger = curl(&issuer, &Authority::new(), &[&discovery]).await;
     assert_eq!(stranger.code, Some(60), "curl's word for a certificate that nobody vouches for: {stranger:?}");
