@@ -12,7 +12,7 @@ use crate::load::{Same, post};
 use crate::statistics::Spread;
 use crate::table::{Row, Target};
 
-/// Fewer than the server hashes at once, so that nobody waits.
+/// Enough that a hash is always waiting, on both sides.
 const PEOPLE: usize = 4;
 
 pub(super) fn measure(bench: &mut Bench<'_>) -> Result<()> {
