@@ -3,6 +3,8 @@
 //! 1. Only clients that authenticate may ask: for anybody else it would be a way to try tokens out.
 //! 2. A client sees tokens that were issued to it, and access tokens for one of its `audiences`, so that an API can ask
 //!    about what it is shown. Every other token is not active, like one that does not exist (§2.2).
+//! 3. A refresh token without `offline_access` ends with its session, whether or not anybody has noticed yet that this is
+//!    over.
 //!
 //! `token_type_hint` is not needed: access tokens have dots, refresh tokens none.
 
@@ -75,6 +77,13 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Option
     let own = found.filter(|token| token.grant.allowed.client_id == client.id);
     let Some(token) = own.filter(|token| token.used_at.is_none() && token.expires_at > now) else { return Ok(None) };
     let allowed = &token.grant.allowed;
+    // Step 3.
+    let mut expires_at = token.expires_at;
+    if let (false, Some(sid)) = (allowed.offline, &allowed.sid) {
+        let session = app.store.session_by_sid(sid, now).await.map_err(OAuthError::Storage)?;
+        let Some(session) = session else { return Ok(None) };
+        expires_at = expires_at.min(session.expires_at).min(session.idle_expires_at);
+    }
     let answer = json!({
         "active": true,
         "iss": app.config.issuer.as_str(),
@@ -82,7 +91,7 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Option
         "client_id": allowed.client_id,
         "scope": allowed.scope.join(" "),
         "iat": token.issued_at.as_unix(),
-        "exp": token.expires_at.as_unix(),
+        "exp": expires_at.as_unix(),
     });
     let Value::Object(answer) = answer else { return Err(OAuthError::ServerError) };
     Ok(Some(answer))

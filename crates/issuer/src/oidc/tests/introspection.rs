@@ -1,5 +1,7 @@
 //! `/oauth2/introspect`
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -109,4 +111,30 @@ async fn a_token_that_is_over_is_not_active() {
 
     assert!(!world.is_active("shop", &tokens.access).await);
     assert!(world.is_active("shop", &tokens.refresh).await);
+}
+
+/// Nothing but the clock moves: the housekeeping that ends sessions does not run here.
+async fn assert_a_refresh_token_ends_with_its_session(expires_in_s: i64, idle: Duration) {
+    let world = World::configured(|config| config.tokens.session_idle_ttl = idle).await;
+    let sid = world.session("browser").await;
+    let bound = world.redeem(NewGrant { offline: false, ..world.grant("shop", "openid", Some(&sid)) }).await;
+    let offline = world.redeem(NewGrant { offline: true, ..world.grant("shop", "openid", Some(&sid)) }).await;
+    world.home.clock.advance(expires_in_s - 1);
+
+    let answer = world.learn("shop", &bound.refresh).await;
+    assert_eq!((&answer["active"], &answer["exp"]), (&json!(true), &json!(crate::testing::START + expires_in_s)));
+    world.home.clock.advance(1);
+
+    assert!(!world.is_active("shop", &bound.refresh).await, "though nobody has ended the session yet");
+    assert!(world.is_active("shop", &offline.refresh).await, "offline access does not depend on it");
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_not_active_from_the_end_of_its_session_on() {
+    assert_a_refresh_token_ends_with_its_session(3600, Duration::from_secs(7200)).await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_not_active_when_nobody_uses_its_session() {
+    assert_a_refresh_token_ends_with_its_session(1200, Duration::from_secs(1200)).await;
 }
