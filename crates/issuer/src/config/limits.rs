@@ -21,7 +21,8 @@ pub struct LimitSettings {
     pub address_failures: u32,
     /// How long a failure of an address counts, and how long the address then waits, 1s to 1d. Default 15m.
     pub address_window: Duration,
-    /// How many passwords may be hashed at once, 1 to 64. Default 4; each takes a processor and 19 MiB, more wait.
+    /// How many passwords may be hashed at once, 1 to 64. Default: as many as there are processors; each takes one and
+    /// 19 MiB, more wait.
     pub password_concurrency: usize,
 }
 
