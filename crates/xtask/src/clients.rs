@@ -13,10 +13,9 @@ use serde_json::Value;
 use crate::{postgres, read, run, say, works};
 
 /// Pinned, so that a new release of a client is a change somebody makes, not a surprise.
-const FROM_NPM: [(&str, &str); 7] = [
+const FROM_NPM: [(&str, &str); 6] = [
     ("axe-core", "4.14.1"),
     ("fast-jwt", "6.3.6"),
-    ("get-jwks", "11.0.3"),
     ("jose", "6.2.17"),
     ("oauth4webapi", "3.8.8"),
     ("openid-client", "6.8.9"),
