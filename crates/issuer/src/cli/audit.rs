@@ -9,7 +9,7 @@ use crate::storage::{AuditRow, AuditVerdict, Known, Store, WhenMissing};
 
 #[derive(Subcommand)]
 pub(super) enum Audit {
-    /// Show who changed keys and clients, the newest last
+    /// Show who changed keys, clients and users, the newest last
     List {
         /// How many entries
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
