@@ -2,6 +2,7 @@
 
 mod account;
 mod browser;
+mod crashes;
 mod examples;
 mod first_party;
 mod hostile;

@@ -126,7 +126,7 @@ async fn rotate(world: &World) {
 }
 
 /// The redemption of a new code. The first sign-in needs a password, the later ones don't.
-async fn code_form(world: &World, alice: &mut Person) -> String {
+pub(super) async fn code_form(world: &World, alice: &mut Person) -> String {
     let request = world.request("+offline_access+orders:read").replace("scope=openid+", "scope=");
     let callback = alice.authorize(&request).await;
     let code = parameter(&callback, "code").unwrap_or_else(|| panic!("no code in {callback}"));
