@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use sqlx::Connection as _;
 
@@ -183,6 +184,23 @@ async fn a_request_that_has_begun_is_answered_while_the_server_drains() {
     );
 
     assert_eq!(reply.status(), Some(200), "{}", reply.text);
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+}
+
+#[tokio::test]
+async fn a_hangup_ends_no_server() {
+    let issuer = Issuer::new(Settings::PLAIN);
+    let mut running = issuer.serve().await;
+
+    running.signal(Signal::HUP);
+
+    eventually("the server says what it did", Duration::from_secs(10), async || {
+        assert!(running.has_ended().is_none(), "{}", running.log());
+        running.log().contains("SIGHUP: there is nothing to read again").then_some(())
+    })
+    .await;
+    issuer.token(BILLING).await;
+    let exit = running.stop().await;
     assert_eq!(exit.code, Some(0), "{exit:?}");
 }
 

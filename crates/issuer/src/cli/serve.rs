@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -26,6 +26,8 @@ use crate::users::{GivenPassword, Passwords, UserDraft};
 
 /// Serves until SIGTERM or SIGINT, then lets the requests under way finish.
 pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
+    // First, since the default action of this signal is to end the process.
+    let hangup = listen_for(SignalKind::hangup())?;
     let Loaded { config, origin, .. } = load(path)?;
     logs::init(&config.log, log_filter().as_deref());
     raise_descriptor_limit(config.server.max_connections);
@@ -33,6 +35,7 @@ pub(super) async fn serve(path: Option<&Path>) -> Result<(), Failure> {
     let edges = Edges { author: Author::rotator(), ..Edges::system() };
 
     let shutdown = shutdown_signal(config.server.shutdown_delay)?;
+    tokio::spawn(answer(hangup, config.server.tls.is_some()));
     let first = match origin {
         Origin::Defaults => first_start(&config, &edges).await?,
         Origin::File(_) => None,
@@ -118,9 +121,8 @@ fn tell(app: &App, listeners: &Listeners, first: Option<&First>) {
 /// Announces the end at the first signal, orders it `delay` later, and ends the process at the second.
 fn shutdown_signal(delay: Duration) -> Result<Shutdown, Failure> {
     let (stop, stopped) = shutdown();
-    let failed = |error| Failure::failed(format!("cannot listen for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = listen_for(SignalKind::terminate())?;
+    let mut interrupt = listen_for(SignalKind::interrupt())?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: finishing the requests under way"),
@@ -141,6 +143,21 @@ fn shutdown_signal(delay: Duration) -> Result<Shutdown, Failure> {
         std::process::exit(1);
     });
     Ok(stopped)
+}
+
+/// Says what SIGHUP does. Certificate files are read again where they are watched (`tls/files.rs`).
+async fn answer(mut hangup: Signal, has_certificate_files: bool) {
+    while hangup.recv().await.is_some() {
+        if has_certificate_files {
+            info!("SIGHUP: reading the certificate files again; changes of the configuration need a restart");
+        } else {
+            info!("SIGHUP: there is nothing to read again; changes of the configuration need a restart");
+        }
+    }
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
 }
 
 /// Each connection takes a file descriptor, and the usual soft limit is 1024.
