@@ -15,7 +15,7 @@ use crate::keys::example;
 use crate::keys::material::{MaterialError, PrivateKey};
 use crate::keys::rotator::{RotationError, changes};
 use crate::keys::seal::SealError;
-use crate::storage::{By, ClientChange, ClientInsert, KeyChange, KeysApplied, Store, StoreError};
+use crate::storage::{AcmeSecret, By, ClientChange, ClientInsert, KeyChange, KeysApplied, Reseal, Store, StoreError};
 
 /// Why an act was not done. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -194,30 +194,66 @@ pub async fn import_key(
     Err(OpsError::Raced)
 }
 
-/// Seals every private half under the first key-encryption key, beside a running server, which goes on with the keys it
-/// has opened. Returns how many were sealed under another one; none is left then.
+/// Seals everything that is sealed under the first key-encryption key: every private half, and what certificates are
+/// ordered and shown with ([`AcmeSecret`]). It does so beside a running server, which goes on with what it has opened.
+///
+/// Other secrets stand in the database as hashes. The successor of a refresh token is sealed too, for seconds, but under a
+/// key that its predecessor gives; what is only authenticated is not stored ([`KeyEncryptionKeys::tag`]).
 ///
 /// # Errors
-/// [`OpsError::Seal`] when a row does not open, [`OpsError::Raced`].
-pub async fn rewrap(ring: &Ring, now: impl Fn() -> Timestamp) -> Result<usize, OpsError> {
-    let mut moved = 0;
+/// [`OpsError::Seal`] when a private half does not open, [`OpsError::Raced`].
+///
+/// [`KeyEncryptionKeys::tag`]: crate::keys::seal::KeyEncryptionKeys::tag
+pub async fn rewrap(ring: &Ring, now: impl Fn() -> Timestamp) -> Result<Rewrapped, OpsError> {
+    let mut rewrapped = Rewrapped::default();
+    let under = || ring.kek.sealing_id();
     for _ in 0..MAX_TRIES {
         let mut changes = Vec::new();
         for key in ring.store.load_keys().await? {
             let Some(from) = key.sealed_private else { continue };
             let KeyRecord { kid, alg, .. } = key.record;
             if let Some(to) = ring.kek.rewrap(&kid, alg, &from)? {
-                changes.push(KeyChange::Rewrap { kid, from, to, under: ring.kek.sealing_id() });
+                changes.push(KeyChange::Rewrap { kid, from, to, under: under() });
+            }
+        }
+        let mut reseals = Vec::new();
+        rewrapped.lost.clear();
+        for (secret, from) in ring.store.acme_secrets().await? {
+            match ring.kek.rewrap_secret(secret.purpose(), secret.name(), &from) {
+                Ok(Some(to)) => reseals.push(Reseal { secret, from, to, under: under() }),
+                Ok(None) => {}
+                // Perhaps of a name that is not served any more. The server replaces what it needs.
+                Err(failure) => rewrapped.lost.push(failure.to_string()),
             }
         }
         // What another process destroyed meanwhile is not moved, and what it added is seen in the next round.
-        if changes.is_empty() {
-            return Ok(moved);
+        if changes.is_empty() && reseals.is_empty() {
+            return Ok(rewrapped);
         }
-        moved += changes.len();
-        ring.store.change_keys(&changes, &By::new(&ring.author, now())).await?;
+        let by = By::new(&ring.author, now());
+        rewrapped.signing_keys += changes.len();
+        ring.store.change_keys(&changes, &by).await?;
+        for secret in ring.store.reseal(&reseals, &by).await? {
+            match secret {
+                AcmeSecret::CertificateKey(_) => rewrapped.certificate_keys += 1,
+                AcmeSecret::Account(_) => rewrapped.acme_accounts += 1,
+            }
+        }
     }
     Err(OpsError::Raced)
+}
+
+/// What was sealed under another key-encryption key than the first, and is no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrapped {
+    /// Private halves of signing keys.
+    pub signing_keys: usize,
+    /// Private keys of certificates that were ordered.
+    pub certificate_keys: usize,
+    /// Accounts at certificate authorities.
+    pub acme_accounts: usize,
+    /// Why others of these last two could not be moved: none of the key-encryption keys opens them.
+    pub lost: Vec<String>,
 }
 
 /// A key that was imported.

@@ -1,14 +1,16 @@
 //! The operator's acts, on a real database, beside a server that has read it.
 
+use std::time::Duration;
+
 use keywheel_jose::{Algorithm, Timestamp};
 use keywheel_keyring::{How, Keyring, Phase, WhoSigns};
 use p256::pkcs8::DecodePrivateKey as _;
 
-use super::ops::{self, OpsError};
+use super::ops::{self, OpsError, Rewrapped};
 use crate::app::{Ring, StartError};
 use crate::chain;
 use crate::keys::seal::{KeyEncryptionKey, SealError};
-use crate::storage::{By, KeyChange, WhenMissing};
+use crate::storage::{AcmeSecret, By, CertificateOrder, KeyChange, StoredAccount, WhenMissing};
 use crate::testing::{Home, START};
 
 async fn ring(home: &Home) -> Ring {
@@ -239,12 +241,89 @@ async fn rewrapping_exchanges_the_key_encryption_key_beside_a_running_server() {
     let first = ops::rewrap(&operator, || now(&home)).await.expect("moved");
     let second = ops::rewrap(&operator, || now(&home)).await.expect("looked at");
 
-    assert_eq!((first, second), (count, 0));
+    assert_eq!(first, Rewrapped { signing_keys: count, ..Rewrapped::default() });
+    assert_eq!(second, Rewrapped::default());
     server.rotator.tick().await.expect("the server goes on with the keys it has");
     assert!(server.keys.ready(now(&home)).is_ok());
     ring_under(&home, &["new"]).await.expect("the old key is not needed any more");
     let acts = operator.store.load_audit(2).await.expect("the log");
     assert!(acts.iter().all(|row| row.act == "key.rewrapped" && row.details.contains(&operator.kek.sealing_id())));
+}
+
+/// Stores what a server stores that orders certificates: the secrets of two names at one authority.
+async fn store_acme_secrets(ring: &Ring, names: [&str; 2], directory_url: &str) {
+    let seal = |secret: &AcmeSecret, plain: &[u8]| {
+        ring.kek.seal_secret(secret.purpose(), secret.name(), plain).expect("sealed")
+    };
+    let at = Timestamp::from_unix(START);
+    for name in names {
+        let order = CertificateOrder { name, holder: "server" };
+        ring.store.take_order(order, 0, at, Duration::from_secs(60)).await.expect("asked").expect("the order");
+        let sealed = seal(&AcmeSecret::CertificateKey(name.to_owned()), b"certificate key");
+        ring.store.store_certificate(order, "chain", &sealed, at).await.expect("stored");
+    }
+    let credentials_sealed = seal(&AcmeSecret::Account(directory_url.to_owned()), b"credentials");
+    let account = StoredAccount { contact: String::new(), credentials_sealed };
+    ring.store.put_acme_account(directory_url, &account).await.expect("stored");
+}
+
+#[tokio::test]
+async fn rewrapping_moves_what_certificates_are_ordered_and_shown_with() {
+    const DIRECTORY: &str = "https://ca.example.com";
+    let home = Home::new();
+    let server = ring(&home).await;
+    store_acme_secrets(&server, ["a.example.com", "b.example.com"], DIRECTORY).await;
+    make_kek(&home, "new");
+    let operator = ring_under(&home, &["new", "kek"]).await.expect("both are read");
+    let signing_keys = rows(&operator).await.keys().len();
+
+    let first = ops::rewrap(&operator, || now(&home)).await.expect("moved");
+    let second = ops::rewrap(&operator, || now(&home)).await.expect("looked at");
+
+    assert_eq!(first, Rewrapped { signing_keys, certificate_keys: 2, acme_accounts: 1, lost: Vec::new() });
+    assert_eq!(second, Rewrapped::default());
+    let without_old = ring_under(&home, &["new"]).await.expect("the old key is not needed any more");
+    let secrets = without_old.store.acme_secrets().await.expect("read");
+    let opened = secrets.iter().map(|(secret, sealed)| {
+        let (plain, _) = without_old.kek.open_secret(secret.purpose(), secret.name(), sealed).expect("opened");
+        (secret.name(), String::from_utf8(plain.to_vec()).expect("text"))
+    });
+    assert_eq!(
+        opened.collect::<Vec<_>>(),
+        [("a.example.com", "certificate key"), ("b.example.com", "certificate key"), (DIRECTORY, "credentials")]
+            .map(|(name, plain)| (name, plain.to_owned()))
+    );
+    let log = operator.store.load_audit(3).await.expect("the log");
+    let under = operator.kek.sealing_id();
+    assert!(log.iter().all(|row| row.act.ends_with(".rewrapped") && row.details.contains(&under)), "{log:?}");
+}
+
+#[tokio::test]
+async fn what_no_key_opens_is_told_of_and_keeps_nothing_from_being_rewrapped() {
+    let home = Home::new();
+    make_kek(&home, "lost");
+    let before = ring(&home).await;
+    let gone = Ring { kek: kek_of(&home, &["lost"]).await, ..ring(&home).await };
+    store_acme_secrets(&gone, ["old.example.com", "older.example.com"], "https://old.example.com").await;
+    store_acme_secrets(&before, ["a.example.com", "b.example.com"], "https://ca.example.com").await;
+    make_kek(&home, "new");
+    let operator = ring_under(&home, &["new", "kek"]).await.expect("both are read");
+
+    let Rewrapped { signing_keys, certificate_keys, acme_accounts, lost } =
+        ops::rewrap(&operator, || now(&home)).await.expect("moved");
+
+    assert!(signing_keys > 0);
+    assert_eq!((certificate_keys, acme_accounts, lost.len()), (2, 1, 3));
+    for (why, name) in lost.iter().zip(["old.example.com", "older.example.com", "https://old.example.com"]) {
+        assert!(why.contains(&format!("of {name} is sealed under the key-encryption key {}", gone.kek.sealing_id())));
+    }
+}
+
+/// The key-encryption keys in these files.
+async fn kek_of(home: &Home, files: &[&str]) -> std::sync::Arc<crate::keys::seal::KeyEncryptionKeys> {
+    let mut config = home.config(ES256);
+    config.keys.encryption_key_files = files.iter().map(|file| home.path().join(file)).collect();
+    Ring::open(&config, &home.edges(), WhenMissing::Create).await.expect("a ring").kek
 }
 
 #[tokio::test]

@@ -27,10 +27,7 @@ impl Check {
         let (policy, algorithms) = (&config.keys.rotation, &config.keys.algorithms);
         let edges = Edges::system();
         let now = edges.clock.now();
-        let certificate = tls::inspect(&config, now).map_err(|why| Failure::usage(format!("server.tls: {why}")))?;
-        for warning in certificate.iter().flat_map(|certificate| &certificate.warnings) {
-            note(format_args!("warning: {warning}"));
-        }
+        let mut certificate = tls::inspect(&config, now).map_err(|why| Failure::usage(format!("server.tls: {why}")))?;
 
         // An existing database must open, with its keys; a missing one is made by `serve`, not by a check.
         let database = &config.storage.database;
@@ -39,11 +36,17 @@ impl Check {
             let ring = Ring::open(&config, &edges, WhenMissing::Refuse).await?;
             ring.rotator.read().await?;
             let rows = ring.store.load_keys().await?;
+            if let (Some(acme), Some(certificate)) = (&config.server.acme, &mut certificate) {
+                certificate.warnings.extend(tls::acme::lost(acme, &ring.store, &ring.kek).await?);
+            }
             ring.store.close().await;
             rows.into_iter().map(|key| key.record).collect()
         } else {
             Vec::new()
         };
+        for warning in certificate.iter().flat_map(|certificate| &certificate.warnings) {
+            note(format_args!("warning: {warning}"));
+        }
         let is_new = rows.is_empty();
         let ring = Keyring::new(rows);
         let events = ring.schedule(policy, algorithms, now);

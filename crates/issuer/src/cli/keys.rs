@@ -81,6 +81,9 @@ pub(super) enum Keys {
         json: bool,
     },
     /// Seal every private key under the first of keys.encryption_key_file, while the server runs
+    ///
+    /// Those that sign, and those of the certificates and accounts that server.acme brought. Of these, one that no key
+    /// opens any more is told of and left: the server gets another one where it needs it.
     Rewrap {
         /// Print JSON
         #[arg(long)]
@@ -425,12 +428,27 @@ async fn restored(session: &Session, ring: &Ring, json: bool) -> Result<(), Fail
 }
 
 async fn rewrap(session: &Session, ring: &Ring, json: bool) -> Result<(), Failure> {
-    let rewrapped = ops::rewrap(ring, || session.edges.clock.now()).await?;
-    let under = ring.kek.sealing_id();
+    let ops::Rewrapped { signing_keys, certificate_keys, acme_accounts, lost } =
+        ops::rewrap(ring, || session.edges.clock.now()).await?;
+    let (all, under) = (signing_keys + certificate_keys + acme_accounts, ring.kek.sealing_id());
     if json {
-        return Ok(print_json(&json!({ "rewrapped": rewrapped, "under": under }))?);
+        return Ok(print_json(&json!({
+            "rewrapped": all,
+            "signing_keys": signing_keys,
+            "certificate_keys": certificate_keys,
+            "acme_accounts": acme_accounts,
+            "lost": lost,
+            "under": under,
+        }))?);
     }
-    note(format_args!("{rewrapped} private keys were sealed anew; all are under the key-encryption key {under} now"));
+    for why in &lost {
+        note(format_args!("warning: {why}; the server gets another one if it needs it"));
+    }
+    let others = if lost.is_empty() { "all" } else { "all others" };
+    note(format_args!(
+        "{all} private keys were sealed anew ({signing_keys} signing, {certificate_keys} of certificates, {acme_accounts} of \
+         ACME accounts); {others} are under the key-encryption key {under} now"
+    ));
     Ok(())
 }
 

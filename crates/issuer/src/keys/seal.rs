@@ -65,8 +65,22 @@ pub enum SealError {
         /// For which algorithm.
         alg: Algorithm,
     },
+    /// A secret that is no signing key is sealed under another key.
+    #[error(
+        "the {purpose} of {name} is sealed under the key-encryption key {sealed_under}, but only {configured} is configured"
+    )]
+    SecretUnderOtherKey {
+        /// What it is for.
+        purpose: &'static str,
+        /// Whose it is.
+        name: String,
+        /// Id of the key-encryption key in the row.
+        sealed_under: String,
+        /// Ids of the configured ones.
+        configured: String,
+    },
     /// A secret that is no signing key does not open.
-    #[error("the {purpose} of {name} was sealed under another key-encryption key, or altered")]
+    #[error("the {purpose} of {name} was altered or moved: it does not open")]
     Secret {
         /// What it is for.
         purpose: &'static str,
@@ -110,8 +124,7 @@ impl KeyEncryptionKeys {
     pub fn open(&self, kid: &str, alg: Algorithm, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         match self.all().find(|key| key.sealed(sealed)).unwrap_or(&self.first).open(kid, alg, sealed) {
             Err(SealError::OtherKey { kid, sealed_under, .. }) => {
-                let configured = self.all().map(KeyEncryptionKey::id).collect::<Vec<_>>().join(", ");
-                Err(SealError::OtherKey { kid, sealed_under, configured })
+                Err(SealError::OtherKey { kid, sealed_under, configured: self.ids() })
             }
             opened => opened,
         }
@@ -139,16 +152,43 @@ impl KeyEncryptionKeys {
     /// Opens what [`Self::seal_secret`] made, and says whether another key than the first had sealed it.
     ///
     /// # Errors
-    /// [`SealError::Secret`].
+    /// [`SealError::SecretUnderOtherKey`], [`SealError::Secret`].
     pub(crate) fn open_secret(
         &self,
         purpose: &'static str,
         name: &str,
         sealed: &[u8],
     ) -> Result<(Zeroizing<Vec<u8>>, Sealed), SealError> {
-        let by = if self.first.sealed(sealed) { Sealed::ByFirst } else { Sealed::ByAnother };
-        let opened = self.all().find(|key| key.sealed(sealed)).and_then(|key| key.open_labelled(name, purpose, sealed));
+        let Some(key) = self.all().find(|key| key.sealed(sealed)) else {
+            return Err(match sealed.get(1..=ID_LENGTH) {
+                Some(id) => SealError::SecretUnderOtherKey {
+                    purpose,
+                    name: name.to_owned(),
+                    sealed_under: hex(id),
+                    configured: self.ids(),
+                },
+                None => SealError::Secret { purpose, name: name.to_owned() },
+            });
+        };
+        let by = if key.id == self.first.id { Sealed::ByFirst } else { Sealed::ByAnother };
+        let opened = key.open_labelled(name, purpose, sealed);
         opened.map(|secret| (secret, by)).ok_or_else(|| SealError::Secret { purpose, name: name.to_owned() })
+    }
+
+    /// As [`Self::rewrap`], for what [`Self::seal_secret`] made.
+    ///
+    /// # Errors
+    /// [`SealError::SecretUnderOtherKey`], [`SealError::Secret`], [`SealError::Cipher`].
+    pub(crate) fn rewrap_secret(
+        &self,
+        purpose: &'static str,
+        name: &str,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        match self.open_secret(purpose, name, sealed)? {
+            (_, Sealed::ByFirst) => Ok(None),
+            (secret, Sealed::ByAnother) => self.seal_secret(purpose, name, &secret).map(Some),
+        }
     }
 
     /// A short name of the key that seals.
@@ -159,6 +199,9 @@ impl KeyEncryptionKeys {
 
     /// A tag that only this issuer can make: HMAC-SHA-256 of `message` under a key derived from the first, for what is
     /// handed out and comes back (a form, an interrupted request). `purpose` keeps a tag from serving for something else.
+    ///
+    /// Nothing that is tagged is stored, so there is nothing to rewrap when the first key is exchanged. What was handed out
+    /// under a key that is gone is as good as unknown: the form is refused and shown anew, the person signs in again.
     #[must_use]
     pub fn tag(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
         self.first.tag(purpose, message)
@@ -168,6 +211,10 @@ impl KeyEncryptionKeys {
     #[must_use]
     pub fn made_tag(&self, purpose: &str, message: &[u8], tag: &[u8]) -> bool {
         self.all().any(|key| hmac::verify(&key.mac, &tagged(purpose, message), tag).is_ok())
+    }
+
+    fn ids(&self) -> String {
+        self.all().map(KeyEncryptionKey::id).collect::<Vec<_>>().join(", ")
     }
 
     fn all(&self) -> impl Iterator<Item = &KeyEncryptionKey> {
@@ -398,10 +445,29 @@ mod tests {
             open("account", "id.example.com", &sealed),
             open("certificate key", "example.com", &sealed),
             open("certificate key", "id.example.com", &sealed[..20]),
-            open("certificate key", "a", &under_none.expect("sealed")),
+            open("certificate key", "id.example.com", &sealed[..8]),
         ] {
             assert!(matches!(refused, Err(SealError::Secret { .. })));
         }
+        let refused = open("certificate key", "a", &under_none.expect("sealed"));
+        let Err(SealError::SecretUnderOtherKey { sealed_under, configured, .. }) = refused else {
+            panic!("another key")
+        };
+        assert_eq!((sealed_under, configured), (key(3).id(), format!("{}, {}", key(2).id(), key(1).id())));
+    }
+
+    #[test]
+    fn rewrapping_a_secret_moves_it_to_the_first_key_once() {
+        let by_old =
+            KeyEncryptionKeys::new(key(1), Vec::new()).seal_secret("account", "ca", b"private").expect("sealed");
+        let keys = KeyEncryptionKeys::new(key(2), vec![key(1)]);
+
+        let moved = keys.rewrap_secret("account", "ca", &by_old).expect("opened").expect("moved");
+
+        let opened = KeyEncryptionKeys::new(key(2), Vec::new()).open_secret("account", "ca", &moved).expect("opened");
+        assert_eq!(opened.0.as_slice(), b"private");
+        assert_eq!(keys.rewrap_secret("account", "ca", &moved).expect("looked at"), None);
+        assert!(keys.rewrap_secret("account", "another", &by_old).is_err());
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use keywheel_jose::Timestamp;
-use sqlx::Row as _;
+use serde_json::json;
+use sqlx::{Executor as _, Row as _};
 
+use super::audit::{By, Entry};
 use super::columns::Columns;
-use super::{Store, StoreError};
+use super::{Backend, Store, StoreError};
 
 /// A certificate as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,47 @@ pub struct Order<'a> {
     pub name: &'a str,
     /// The server.
     pub holder: &'a str,
+}
+
+/// What is sealed under a key-encryption key and is no signing key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AcmeSecret {
+    /// The private key of the certificate of this name.
+    CertificateKey(String),
+    /// The credentials of the account at the authority with this directory.
+    Account(String),
+}
+
+impl AcmeSecret {
+    /// What it is sealed as: part of what is stored, so it never changes.
+    #[must_use]
+    pub fn purpose(&self) -> &'static str {
+        match self {
+            Self::CertificateKey(_) => "certificate key",
+            Self::Account(_) => "account at a certificate authority",
+        }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::CertificateKey(name) | Self::Account(name) => name,
+        }
+    }
+}
+
+/// A secret that is to be sealed under another key-encryption key.
+#[derive(Clone, Debug)]
+pub struct Reseal {
+    /// Which one.
+    pub secret: AcmeSecret,
+    /// As it is sealed now.
+    pub from: Vec<u8>,
+    /// As it is to be.
+    pub to: Vec<u8>,
+    /// The id of the key-encryption key that seals it then.
+    pub under: String,
 }
 
 impl Store {
@@ -145,21 +188,84 @@ impl Store {
         self.change(give_back, "give an order back").await.map(|_| ())
     }
 
-    /// Replaces the sealed private key of a certificate, if the certificate is still this one.
+    /// Lets an order begin at once although a certificate was stored a short while ago, because nobody can open its key
+    /// any more. An order that failed is still waited for.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn reseal_certificate(
-        &self,
-        name: &str,
-        generation: i64,
-        private_sealed: &[u8],
-    ) -> Result<(), StoreError> {
-        let reseal = sqlx::query("UPDATE certificates SET private_sealed = $3 WHERE name = $1 AND generation = $2")
-            .bind(name)
-            .bind(generation)
-            .bind(private_sealed);
-        self.change(reseal, "seal the key of a certificate anew").await.map(|_| ())
+    pub async fn give_certificate_up(&self, name: &str, generation: i64, now: Timestamp) -> Result<(), StoreError> {
+        let give_up = sqlx::query(
+            "UPDATE certificates SET next_try_at = $3 \
+             WHERE name = $1 AND generation = $2 AND next_try_at > $3 AND failures = 0",
+        )
+        .bind(name)
+        .bind(generation)
+        .bind(now.as_unix());
+        self.change(give_up, "give a certificate up").await.map(|_| ())
+    }
+
+    /// All certificates' keys and accounts at authorities, as `keys/seal.rs` wrote them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn acme_secrets(&self) -> Result<Vec<(AcmeSecret, Vec<u8>)>, StoreError> {
+        const DOING: &str = "read the secrets of certificates";
+        const KEYS: &str = "SELECT name, private_sealed AS sealed FROM certificates \
+                            WHERE private_sealed IS NOT NULL ORDER BY name";
+        const ACCOUNTS: &str = "SELECT directory_url AS name, credentials_sealed AS sealed FROM acme_accounts \
+                                ORDER BY directory_url";
+        let mut secrets = Vec::new();
+        for (query, of) in [(KEYS, AcmeSecret::CertificateKey as fn(_) -> _), (ACCOUNTS, AcmeSecret::Account)] {
+            let rows = sqlx::query(query).fetch_all(&self.readers).await;
+            for row in rows.map_err(|source| self.read_error(DOING, source))? {
+                let row = Columns::new(&row, DOING);
+                secrets.push((of(row.get("name")?), row.get("sealed")?));
+            }
+        }
+        Ok(secrets)
+    }
+
+    /// Seals secrets anew, together, with what the audit log tells of it; one that was replaced meanwhile stays as it is.
+    /// Returns those that were sealed anew.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; nothing is stored then.
+    pub async fn reseal(&self, reseals: &[Reseal], by: &By) -> Result<Vec<AcmeSecret>, StoreError> {
+        const DOING: &str = "seal the secrets of certificates anew";
+        if reseals.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut transaction = self.begin(DOING).await?;
+        let (mut done, mut entries) = (Vec::new(), Vec::new());
+        for Reseal { secret, from, to, under } in reseals {
+            let (act, update) = match secret {
+                AcmeSecret::CertificateKey(_) => (
+                    "certificate.rewrapped",
+                    "UPDATE certificates SET private_sealed = $3 WHERE name = $1 AND private_sealed = $2",
+                ),
+                AcmeSecret::Account(_) => (
+                    "acme_account.rewrapped",
+                    "UPDATE acme_accounts SET credentials_sealed = $3 \
+                     WHERE directory_url = $1 AND credentials_sealed = $2",
+                ),
+            };
+            let update = sqlx::query(update).bind(secret.name()).bind(from.as_slice()).bind(to.as_slice());
+            let updated = update.execute(&mut *transaction).await;
+            if updated.map_err(|source| self.read_error(DOING, source))?.rows_affected() > 0 {
+                entries.push(Entry::new(act, secret.name(), json!({ "under": under })));
+                done.push(secret.clone());
+            }
+        }
+        self.record(&mut transaction, entries, by).await?;
+        self.commit_quietly(transaction, DOING).await?;
+        if matches!(self.backend, Backend::Sqlite(_)) {
+            // As in `change_keys`: an old page may still stand in the log, and opens under the key that is about to go.
+            self.writer
+                .execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                .await
+                .map_err(StoreError::query("fold its write-ahead log in"))?;
+        }
+        Ok(done)
     }
 
     /// The account at the authority with this directory.

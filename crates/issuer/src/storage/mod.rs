@@ -54,7 +54,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr};
 
 pub use audit::{AuditRow, AuditVerdict, By, Known};
 pub use backup::{BackupError, Restored};
-pub use certificates::{Order as CertificateOrder, StoredAccount, StoredCertificate};
+pub use certificates::{AcmeSecret, Order as CertificateOrder, Reseal, StoredAccount, StoredCertificate};
 pub use changes::Changes;
 pub use clients::{ClientChange, ClientInsert};
 pub use codes::{Code, NewCode, Redemption};

@@ -33,7 +33,7 @@ pub struct NewRefreshToken {
 pub struct Successor<'a> {
     /// SHA-256 of the token.
     pub token_sha256: [u8; 32],
-    /// The token itself, sealed under a key that only its predecessor gives.
+    /// The token itself, sealed under a key that only its predecessor gives: no key-encryption key is involved.
     pub sealed: &'a [u8],
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Place, at};
-use crate::storage::{CertificateOrder as Order, StoredAccount};
+use super::{Place, at, by as author};
+use crate::storage::{AcmeSecret, CertificateOrder as Order, Reseal, StoredAccount};
 
 const NAME: &str = "https://ca.example.com/directory id.example.com";
 const LEASE: Duration = Duration::from_secs(100);
@@ -32,9 +32,6 @@ async fn one_server_orders_a_certificate_and_all_take_it(place: Place) {
     assert_eq!(late, None, "it has not seen the certificate that there is");
     assert_eq!(other.take_order(by(loser), 1, at(11), LEASE).await.expect("asked"), None, "so soon");
     assert_eq!(other.take_order(by(loser), 1, at(12), LEASE).await.expect("asked"), Some(0));
-    one.reseal_certificate(NAME, 1, b"anew").await.expect("sealed anew");
-    let resealed = one.newer_certificate(NAME, 0).await.expect("read").expect("a certificate");
-    assert_eq!((resealed.generation, resealed.private_sealed.as_slice()), (1, &b"anew"[..]));
 }
 
 async fn an_order_that_failed_waits_and_one_that_was_lost_does_not(place: Place) {
@@ -50,6 +47,65 @@ async fn an_order_that_failed_waits_and_one_that_was_lost_does_not(place: Place)
     assert_eq!(take("one", 170).await, Some(1), "nobody heard of the other for too long");
     store.give_order_back(by("one")).await.expect("given back");
     assert_eq!(take("other", 171).await, Some(1));
+}
+
+async fn a_certificate_that_nobody_can_open_is_ordered_anew_at_once(place: Place) {
+    let store = place.open().await;
+    let take = async |known, now| store.take_order(by("one"), known, at(now), LEASE).await.expect("asked");
+
+    assert_eq!(take(0, 10).await, Some(0));
+    assert!(store.store_certificate(by("one"), "chain", b"sealed", at(1000)).await.expect("stored"));
+    store.give_certificate_up(NAME, 2, at(20)).await.expect("it is another one");
+    assert_eq!(take(1, 20).await, None, "too early");
+    store.give_certificate_up(NAME, 1, at(20)).await.expect("given up");
+    assert_eq!(take(1, 20).await, Some(0));
+
+    store.put_off_order(by("one"), at(2000)).await.expect("put off");
+    store.give_certificate_up(NAME, 1, at(30)).await.expect("asked");
+    assert_eq!(take(1, 30).await, None, "an order failed, which another start does not make sooner");
+    assert_eq!(take(1, 2000).await, Some(1));
+}
+
+async fn secrets_are_sealed_anew_unless_they_were_replaced_meanwhile(place: Place) {
+    let (operator, server) = (place.open().await, place.open().await);
+    let account = |sealed: &[u8]| StoredAccount { contact: "a".to_owned(), credentials_sealed: sealed.to_vec() };
+    let store_certificate = async |known, sealed: &[u8]| {
+        server.take_order(by("one"), known, at(10), LEASE).await.expect("asked").expect("the order");
+        assert!(server.store_certificate(by("one"), "chain", sealed, at(10)).await.expect("stored"));
+    };
+    let reseal = |secret: &AcmeSecret, from: &[u8], to: &[u8]| Reseal {
+        secret: secret.clone(),
+        from: from.to_vec(),
+        to: to.to_vec(),
+        under: "new".to_owned(),
+    };
+    let (key, credentials) =
+        (AcmeSecret::CertificateKey(NAME.to_owned()), AcmeSecret::Account("https://ca.example.com".to_owned()));
+    let ordering = Order { name: "https://ca.example.com/directory other.example.com", holder: "one" };
+    server.take_order(ordering, 0, at(10), LEASE).await.expect("asked").expect("an order that has brought nothing yet");
+    store_certificate(0, &[1, 0, 255]).await;
+    server.put_acme_account(credentials.name(), &account(&[2, 0, 255])).await.expect("stored");
+
+    let secrets = operator.acme_secrets().await.expect("read");
+    assert_eq!(secrets, [(key.clone(), vec![1, 0, 255]), (credentials.clone(), vec![2, 0, 255])]);
+    let both = [reseal(&key, &[1, 0, 255], &[3, 0]), reseal(&credentials, &[2, 0, 255], &[4, 0])];
+    let author = author();
+    let (mine, yours) = tokio::join!(operator.reseal(&both, &author), server.reseal(&both, &author));
+    let (mine, yours) = (mine.expect("sealed anew"), yours.expect("sealed anew"));
+    assert_eq!([mine, yours].concat(), [key.clone(), credentials.clone()], "by one of two that race");
+    let secrets = operator.acme_secrets().await.expect("read");
+    assert_eq!(secrets, [(key.clone(), vec![3, 0]), (credentials.clone(), vec![4, 0])]);
+    let acts: Vec<_> = operator.load_audit(2).await.expect("the log").into_iter().map(|row| row.act).collect();
+    assert!(["certificate.rewrapped", "acme_account.rewrapped"].iter().all(|act| acts.iter().any(|it| it == act)));
+
+    store_certificate(1, &[5]).await;
+    server.put_acme_account(credentials.name(), &account(&[6])).await.expect("replaced");
+    let late = [reseal(&key, &[3, 0], &[7]), reseal(&credentials, &[4, 0], &[8])];
+    assert_eq!(operator.reseal(&late, &author).await.expect("nothing is left of what was read"), []);
+    assert_eq!(operator.acme_secrets().await.expect("read"), [(key, vec![5]), (credentials, vec![6])]);
+    assert_eq!(operator.load_audit(10).await.expect("the log").len(), 2, "no entry where nothing changed");
+    let stored = operator.newer_certificate(NAME, 1).await.expect("read").expect("a certificate");
+    assert_eq!((stored.generation, stored.chain.as_str()), (2, "chain"));
 }
 
 async fn every_server_answers_a_challenge_while_it_lasts(place: Place) {
@@ -84,6 +140,8 @@ async fn an_account_at_an_authority_is_kept(place: Place) {
 on_both!(
     one_server_orders_a_certificate_and_all_take_it,
     an_order_that_failed_waits_and_one_that_was_lost_does_not,
+    a_certificate_that_nobody_can_open_is_ordered_anew_at_once,
+    secrets_are_sealed_anew_unless_they_were_replaced_meanwhile,
     every_server_answers_a_challenge_while_it_lasts,
     an_account_at_an_authority_is_kept,
 );

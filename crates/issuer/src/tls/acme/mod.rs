@@ -6,6 +6,9 @@
 //!    lease lasts; it stores what it got ([`order`]), and the others find it at 1;
 //! 3. an order that fails is tried again later, and each time it takes twice as long. The certificate before stays in force.
 //!
+//! A private key or an account that does not open, because the key-encryption key is gone under which it was sealed, is
+//! given up with a warning: another certificate, another account is better than none.
+//!
 //! What the authority asks meanwhile, any of the servers can answer ([`challenge`]).
 
 pub(crate) mod challenge;
@@ -17,6 +20,7 @@ use keywheel_jose::Timestamp;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
+use zeroize::Zeroizing;
 
 use super::certificate::{Certificate, CertificateError};
 use super::{Tls, TlsError};
@@ -24,9 +28,9 @@ use crate::app::App;
 use crate::chain;
 use crate::config::AcmeSettings;
 use crate::edges::NoEntropy;
-use crate::keys::seal::{SealError, Sealed};
+use crate::keys::seal::{KeyEncryptionKeys, SealError};
 use crate::shutdown::Shutdown;
-use crate::storage::{CertificateOrder, Store, StoreError, StoredCertificate};
+use crate::storage::{AcmeSecret, CertificateOrder, Store, StoreError, StoredCertificate};
 use order::OrderError;
 
 /// Why there is no new certificate.
@@ -61,7 +65,7 @@ pub(super) async fn run(app: &App, tls: &Tls, settings: &AcmeSettings, mut shutd
         app,
         tls,
         settings,
-        name: format!("{} {}", settings.directory_url, settings.domains.join(",")),
+        name: name_of(settings),
         holder: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         known: 0,
     };
@@ -88,7 +92,7 @@ struct Server<'a> {
     app: &'a App,
     tls: &'a Tls,
     settings: &'a AcmeSettings,
-    /// Of the certificate: the same for servers that are configured alike.
+    /// Of the certificate.
     name: String,
     /// Of this process.
     holder: String,
@@ -119,22 +123,20 @@ impl Server<'_> {
     /// Shows the newest certificate that is stored, if it is another one.
     async fn take_over(&mut self) -> Result<(), AcmeError> {
         let Some(stored) = self.store().newer_certificate(&self.name, self.known).await? else { return Ok(()) };
-        // Even when it can't be used, so that it can be replaced.
-        self.known = stored.generation;
         let StoredCertificate { generation, chain, private_sealed } = stored;
-        let (key, sealed_by) = self.app.kek.open_secret(CERTIFICATE_KEY, &self.name, &private_sealed)?;
-        let key = PrivateKeyDer::try_from(key.to_vec());
+        let opened = open(&self.app.kek, &self.key(), &private_sealed);
+        if opened.is_err() {
+            self.store().give_certificate_up(&self.name, generation, self.app.clock.now()).await?;
+        }
+        // Even when it can't be used, so that it can be replaced.
+        self.known = generation;
+        let key = PrivateKeyDer::try_from(opened?.to_vec());
         let key = key.map_err(|_| AcmeError::Stored(CertificateError::NoKey(IN_DATABASE.to_owned()).into()))?;
-        let secret = key.clone_key();
         let certificate = Certificate::from_pem(chain.as_bytes(), key, IN_DATABASE, IN_DATABASE, &self.tls.provider);
         let certificate = certificate.map_err(|error| AcmeError::Stored(error.into()))?;
         let not_after = certificate.not_after;
         self.tls.put_in_force(certificate).map_err(|error| AcmeError::Stored(error.into()))?;
         info!(%not_after, "a new certificate is in force");
-        if sealed_by == Sealed::ByAnother {
-            let sealed = self.app.kek.seal_secret(CERTIFICATE_KEY, &self.name, secret.secret_der())?;
-            self.store().reseal_certificate(&self.name, generation, &sealed).await?;
-        }
         Ok(())
     }
 
@@ -171,7 +173,7 @@ impl Server<'_> {
 
     async fn order_and_store(&self) -> Result<(), AcmeError> {
         let (chain, key) = order::order(self.app, self.settings).await?;
-        let sealed = self.app.kek.seal_secret(CERTIFICATE_KEY, &self.name, key.secret_der())?;
+        let sealed = seal(&self.app.kek, &self.key(), key.secret_der())?;
         let certificate =
             Certificate::from_pem(chain.as_bytes(), key, "the authority", "the order", &self.tls.provider);
         let certificate = certificate.map_err(AcmeError::Given)?;
@@ -187,6 +189,10 @@ impl Server<'_> {
         Ok(())
     }
 
+    fn key(&self) -> AcmeSecret {
+        AcmeSecret::CertificateKey(self.name.clone())
+    }
+
     fn order(&self) -> CertificateOrder<'_> {
         CertificateOrder { name: &self.name, holder: &self.holder }
     }
@@ -194,6 +200,41 @@ impl Server<'_> {
     fn store(&self) -> &Store {
         &self.app.store
     }
+}
+
+/// What a server that is configured so cannot open of what is stored for it, and does without: why, and what it does then.
+///
+/// # Errors
+/// [`StoreError`] when the database does not answer.
+pub(crate) async fn lost(
+    settings: &AcmeSettings,
+    store: &Store,
+    kek: &KeyEncryptionKeys,
+) -> Result<Vec<String>, StoreError> {
+    let used = [AcmeSecret::CertificateKey(name_of(settings)), AcmeSecret::Account(settings.directory_url.clone())];
+    let stored = store.acme_secrets().await?.into_iter().filter(|(secret, _)| used.contains(secret));
+    let lost = stored.filter_map(|(secret, sealed)| {
+        let failure = open(kek, &secret, &sealed).err()?;
+        let instead = match secret {
+            AcmeSecret::CertificateKey(_) => "orders another certificate",
+            AcmeSecret::Account(_) => "makes another account",
+        };
+        Some(format!("{}: the server {instead}", chain(&failure)))
+    });
+    Ok(lost.collect())
+}
+
+fn open(kek: &KeyEncryptionKeys, secret: &AcmeSecret, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    kek.open_secret(secret.purpose(), secret.name(), sealed).map(|(opened, _)| opened)
+}
+
+fn seal(kek: &KeyEncryptionKeys, secret: &AcmeSecret, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    kek.seal_secret(secret.purpose(), secret.name(), plain)
+}
+
+/// Of the certificate: the same for servers that are configured alike.
+fn name_of(settings: &AcmeSettings) -> String {
+    format!("{} {}", settings.directory_url, settings.domains.join(","))
 }
 
 /// How long to wait after so many failures before the present one. Five in the first hour, which is what Let's Encrypt
@@ -208,8 +249,6 @@ pub(super) fn renew_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp
     not_before + not_after.duration_since(not_before) * 2 / 3
 }
 
-/// What a sealed private key is for.
-const CERTIFICATE_KEY: &str = "certificate key";
 const IN_DATABASE: &str = "the database";
 
 /// One query for a row that is mostly not there.

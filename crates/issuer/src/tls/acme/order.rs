@@ -20,9 +20,9 @@ use zeroize::Zeroizing;
 use crate::app::App;
 use crate::chain;
 use crate::config::{AcmeSettings, ChallengeKind};
-use crate::keys::seal::{SealError, Sealed};
+use crate::keys::seal::SealError;
 use crate::outgoing::{Bounds, Outgoing, Reach};
-use crate::storage::{StoreError, StoredAccount};
+use crate::storage::{AcmeSecret, StoreError, StoredAccount};
 
 /// Why an order brought no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -144,8 +144,9 @@ async fn account(app: &App, settings: &AcmeSettings, kept: Kept) -> Result<Accou
     let builder = || Account::builder_with_http(Box::new(Client(Arc::clone(&outgoing))));
     let contact: Vec<&str> = settings.contact.iter().map(String::as_str).collect();
     let listed = contact.join(",");
+    let secret = AcmeSecret::Account(directory.to_owned());
     let keep = async |credentials: &[u8]| {
-        let credentials_sealed = app.kek.seal_secret(ACCOUNT, directory, credentials)?;
+        let credentials_sealed = super::seal(&app.kek, &secret, credentials)?;
         let account = StoredAccount { contact: listed.clone(), credentials_sealed };
         app.store.put_acme_account(directory, &account).await.map_err(OrderError::from)
     };
@@ -153,19 +154,17 @@ async fn account(app: &App, settings: &AcmeSettings, kept: Kept) -> Result<Accou
         Kept::Use => app.store.acme_account(directory).await?,
         Kept::Replace => None,
     };
-    let opened = stored.map(|stored| (app.kek.open_secret(ACCOUNT, directory, &stored.credentials_sealed), stored));
+    let opened = stored.map(|stored| (super::open(&app.kek, &secret, &stored.credentials_sealed), stored));
     match opened {
-        Some((Ok((secret, sealed_by)), stored)) => {
-            let credentials: Result<AccountCredentials, _> = serde_json::from_slice(&secret);
+        Some((Ok(opened), stored)) => {
+            let credentials: Result<AccountCredentials, _> = serde_json::from_slice(&opened);
             let credentials =
                 credentials.map_err(|error| failed("has an account that cannot be read")(error.into()))?;
             let account = builder().from_credentials(credentials).await;
             let account = account.map_err(failed("does not answer"))?;
             if stored.contact != listed {
                 account.update_contacts(&contact).await.map_err(failed("does not take the new contact"))?;
-            }
-            if stored.contact != listed || sealed_by == Sealed::ByAnother {
-                keep(&secret).await?;
+                keep(&opened).await?;
             }
             return Ok(account);
         }
@@ -218,9 +217,6 @@ impl HttpClient for Client {
         })
     }
 }
-
-/// What the sealed credentials are for.
-const ACCOUNT: &str = "account at a certificate authority";
 
 /// Of one request; a chain of certificates has some kilobytes.
 const BOUNDS: Bounds = Bounds { deadline: Duration::from_secs(30), body_limit_bytes: 1 << 20 };
