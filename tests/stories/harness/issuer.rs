@@ -384,9 +384,10 @@ fn test_binary() -> PathBuf {
 /// Two loopback addresses that nobody listens on.
 ///
 /// Below the range that outgoing connections take theirs from, so that a server that is down finds its port free again.
+/// Above 10080, which browsers and Node.js refuse to fetch from.
 pub(crate) fn free_addresses() -> [SocketAddr; 2] {
     static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
-    let first = 10_000 + (std::process::id() % 1_000) * 20 + HANDED_OUT.fetch_add(2, Ordering::Relaxed);
+    let first = 10_100 + (std::process::id() % 1_000) * 20 + HANDED_OUT.fetch_add(2, Ordering::Relaxed);
     let mut held = Vec::new();
     for port in first..first + 2_000 {
         let port = u16::try_from(port).expect("below 32768");
