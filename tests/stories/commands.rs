@@ -317,6 +317,10 @@ async fn clients_are_imported_all_or_none() {
         (reply.status == 200).then_some(())
     })
     .await;
+    let many: Vec<_> = (0..1000).map(|number| good(&format!("client-{number}"))).collect();
+    let exit = issuer.command_with_input(&["clients", "import", "-"], &json!(many).to_string()).await;
+    assert!(exit.stderr.contains("imported 1000 clients: client-0, client-1, "), "{exit:?}");
+    assert!(exit.stderr.ends_with("client-19 and 980 more\n"), "{exit:?}");
 }
 
 #[tokio::test]

@@ -279,7 +279,9 @@ async fn import(
         let warnings: Vec<String> = imported.warnings.iter().map(ToString::to_string).collect();
         return Ok(print_json(&json!({ "imported": ids, "warnings": warnings }))?);
     }
-    note(format_args!("imported {} clients: {}", ids.len(), ids.join(", ")));
+    let (told, more) = ids.split_at(ids.len().min(TOLD_BY_NAME));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    note(format_args!("imported {} clients: {}{more}", ids.len(), told.join(", ")));
     Ok(())
 }
 
@@ -301,3 +303,6 @@ fn tell_secret(id: &str, secret: &str, json: bool) -> Result<(), Failure> {
     note("the secret is shown this once and stored only as a hash:");
     Ok(print(&format!("client_id      {id}\nclient_secret  {secret}\n"))?)
 }
+
+/// More names than this fill the screen.
+const TOLD_BY_NAME: usize = 20;

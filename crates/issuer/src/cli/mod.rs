@@ -262,8 +262,12 @@ fn read_input(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MAX_INPUT).read_to_end(&mut bytes))
     };
-    read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
-    Ok(bytes)
+    let refused = |reason: &dyn std::fmt::Display| Failure::usage(format!("cannot read {}: {reason}", path.display()));
+    match read.map_err(|error| refused(&error))? as u64 {
+        // There may be more of it.
+        MAX_INPUT.. => Err(refused(&format_args!("it is larger than {} MiB", MAX_INPUT >> 20))),
+        _ => Ok(bytes),
+    }
 }
 
 /// Log lines of commands other than `serve` go to standard error and only tell of what takes long; a failure is told once,
@@ -281,5 +285,5 @@ fn log() {
         .init();
 }
 
-/// 16 MiB, more than any file a command reads.
-const MAX_INPUT: u64 = 16 << 20;
+/// A million users, or clients, with all that can be said of them.
+const MAX_INPUT: u64 = 1 << 30;
