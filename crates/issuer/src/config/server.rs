@@ -61,8 +61,13 @@ pub enum Database {
         /// The file that it names; relative to the working directory unless it starts with a slash.
         path: PathBuf,
     },
-    /// For several servers. The address may hold a password.
-    Postgres(Secret),
+    /// For several servers.
+    Postgres {
+        /// The address, which may hold a password.
+        url: Secret,
+        /// How many connections a server may have for its queries, 1 to 100; one more listens. Default 10.
+        max_connections: u32,
+    },
 }
 
 /// Without the password.
@@ -70,7 +75,7 @@ impl Display for Database {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite { url, .. } => formatter.write_str(url),
-            Self::Postgres(url) => match Url::parse(url.expose()) {
+            Self::Postgres { url, .. } => match Url::parse(url.expose()) {
                 Ok(mut url) => {
                     // Parameters can hold a password as well.
                     url.set_query(None);
@@ -89,7 +94,7 @@ impl Database {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Sqlite { path, .. } => Some(path),
-            Self::Postgres(_) => None,
+            Self::Postgres { .. } => None,
         }
     }
 }
@@ -144,7 +149,16 @@ impl StorageSettings {
             None => None,
         };
         let default = || Database::parse(DEFAULT_STORAGE).expect("the default is an embedded database");
-        Self { database: database.unwrap_or_else(default) }
+        let mut database = database.unwrap_or_else(default);
+        if let Some(wanted) = section.integer("max_connections", 1..=100) {
+            match &mut database {
+                Database::Postgres { max_connections, .. } => *max_connections = wanted,
+                Database::Sqlite { .. } => {
+                    section.hint("max_connections", "has no effect with SQLite, which has one writer");
+                }
+            }
+        }
+        Self { database }
     }
 }
 
@@ -160,7 +174,8 @@ impl Database {
             "postgres" | "postgresql" => {
                 let named = Url::parse(url).ok().filter(|url| rest.starts_with("//") && url.path().len() > 1);
                 named.ok_or("expected postgres://USER@HOST/DATABASE")?;
-                return Ok(Self::Postgres(Secret::new(url.to_owned())));
+                let url = Secret::new(url.to_owned());
+                return Ok(Self::Postgres { url, max_connections: DEFAULT_DATABASE_CONNECTIONS });
             }
             _ => return Err(format!("expected sqlite:// and a path, such as {DEFAULT_STORAGE}, or postgres://…")),
         }
@@ -187,6 +202,9 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr
 const DEFAULT_METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
 
 const DEFAULT_STORAGE: &str = "sqlite://keywheel-data/keywheel.db";
+/// Enough that sign-ins and refreshes seldom wait for each other, and several servers fit into the hundred connections that
+/// PostgreSQL allows by default.
+const DEFAULT_DATABASE_CONNECTIONS: u32 = 10;
 
 /// Long for a token request on a bad line, short for one that only means to hold a connection.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

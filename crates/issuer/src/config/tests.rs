@@ -994,6 +994,25 @@ fn every_setting_is_in_the_template() {
 }
 
 #[test]
+fn connections_to_postgresql_are_limited() {
+    let connections = |settings: &str| match load(&format!("[storage]\n{settings}")).config.storage.database {
+        Database::Postgres { max_connections, .. } => max_connections,
+        Database::Sqlite { .. } => panic!("not PostgreSQL"),
+    };
+
+    assert_eq!(connections("url = \"postgres://keywheel@db/keywheel\""), 10);
+    assert_eq!(connections("url = \"postgres://keywheel@db/keywheel\"\nmax_connections = 40"), 40);
+    for number in ["0", "101"] {
+        assert_starts(
+            &problems(&format!("[storage]\nurl = \"postgres://keywheel@db/keywheel\"\nmax_connections = {number}")),
+            &[&format!("keywheel.toml:3:1: storage.max_connections: {number} is out of range: from 1 to 100")],
+        );
+    }
+    let for_sqlite = load("[storage]\nmax_connections = 40");
+    assert_eq!(messages(&for_sqlite), ["storage.max_connections: has no effect with SQLite, which has one writer"]);
+}
+
+#[test]
 fn scopes_and_what_people_may_do_are_read() {
     let files = Files::new(
         r#"

@@ -339,7 +339,7 @@ async fn the_clock_of_the_database_is_told_where_it_is_another_machines(place: P
 
     let clock_ms = store.look().await.expect("a look").clock_ms;
 
-    let is_postgres = matches!(place.database, Database::Postgres(_));
+    let is_postgres = matches!(place.database, Database::Postgres { .. });
     assert_eq!(clock_ms.is_some(), is_postgres);
     // The server of the tests is on this machine.
     let now_ms = crate::edges::Edges::system().clock.now_ms();
@@ -416,7 +416,7 @@ async fn the_audit_log_refuses_to_be_changed(place: Place) {
     for statement in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"] {
         assert!(store.writer.execute(statement).await.is_err(), "{statement}");
     }
-    if matches!(place.database, Database::Postgres(_)) {
+    if matches!(place.database, Database::Postgres { .. }) {
         assert!(store.writer.execute("TRUNCATE audit").await.is_err());
     }
 
@@ -599,7 +599,7 @@ async fn only_sqlite_is_copied_by_us(place: Place) {
 
     match place.database {
         Database::Sqlite { .. } => result.expect("a copy"),
-        Database::Postgres(_) => {
+        Database::Postgres { .. } => {
             let refusal = result.expect_err("it has its own tools");
             assert!(matches!(refusal, BackupError::Postgres) && refusal.to_string().contains("pg_dump"));
         }

@@ -212,13 +212,13 @@ impl Store {
                 prepare_file(path, when_missing)?;
                 format!("{url}?mode=rwc")
             }
-            Database::Postgres(url) => url.expose().to_owned(),
+            Database::Postgres { url, .. } => url.expose().to_owned(),
         };
         let options = AnyConnectOptions::from_str(&url).map_err(failed)?;
         // A pool tries for seconds what fails at once; this tells what is wrong.
         let mut first = match database {
             Database::Sqlite { .. } => first_connection_to_sqlite(&options).await.map_err(failed)?,
-            Database::Postgres(_) => AnyConnection::connect_with(&options).await.map_err(failed)?,
+            Database::Postgres { .. } => AnyConnection::connect_with(&options).await.map_err(failed)?,
         };
         let store = match database {
             Database::Sqlite { .. } => {
@@ -232,10 +232,10 @@ impl Store {
                 let backend = Backend::Sqlite(Turns::new(writer.clone()));
                 Self { shown: shown.clone(), backend, writer, readers, metrics: StoreMetrics::default() }
             }
-            Database::Postgres(url) => {
+            Database::Postgres { url, max_connections } => {
                 let listener = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
                 let listener = listener.connect_lazy(url.expose()).map_err(failed)?;
-                let pool = pool(4)
+                let pool = pool(*max_connections)
                     .after_connect(|connection, _| {
                         Box::pin(async move {
                             for setting in POSTGRES_SETTINGS {
