@@ -70,7 +70,7 @@ async fn crash_while_clients_refresh(mut world: World) {
         for family in &families {
             let used = family.used.as_ref().expect("a token was used before the kill");
             let again = ask(&client, &url, used).await;
-            assert_eq!(again.as_ref(), Ok(&family.current), "crash {round}: the answer that was lost is another one");
+            assert_eq!(again.as_ref(), Ok(&family.current), "crash {round}: what was received is not what is stored");
         }
     }
 
