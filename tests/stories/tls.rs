@@ -3,6 +3,7 @@
 
 mod acme;
 mod authority;
+mod silence;
 mod world;
 
 use std::fs;
@@ -25,6 +26,7 @@ use tokio_rustls::rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
 use crate::harness::{Exit, Issuer, Reply, Settings, eventually, get, send, send_raw, unix_now};
 use authority::{Authority, HOST, Kept, Pair, connect};
+use silence::Scalar;
 
 /// Longer than it takes to notice a change, and to do something about it.
 const NOTICED: Duration = Duration::from_secs(20);
@@ -206,6 +208,7 @@ async fn a_pair_that_does_not_match_leaves_the_one_before_in_force() {
     let authority = Authority::new();
     let (first, second) = (authority.pair(), authority.pair());
     let issuer = with_files(&first);
+    issuer.append_config("[log]\nlevel = \"trace\"\n");
     let running = issuer.serve().await;
     let shown = async |pair: &Pair| pair.was_shown(&authority.connect(issuer.listen).await.expect("a handshake"));
 
@@ -232,7 +235,11 @@ async fn a_pair_that_does_not_match_leaves_the_one_before_in_force() {
     first.write(&issuer.path(""));
     running.signal(Signal::HUP);
     eventually("it was told to look", NOTICED, async || shown(&first).await.then_some(())).await;
-    assert!(!running.log().contains("PRIVATE KEY"));
+    let log = running.stop().await.stderr;
+    assert!(log.contains(" DEBUG ") && !log.contains("PRIVATE KEY"), "{log}");
+    for Pair { key, .. } in [first, second] {
+        assert!(!Scalar::of_pem(&key).stands_in(&log), "{log}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! What is secret stands in no log, however much is logged, and however it is written.
 //!
 //! Everything that the server can do is done once, on a PostgreSQL whose password is in the configuration, and whatever was
-//! secret about it is looked for: as it is, and as it may be encoded.
+//! secret about it is looked for: as it is, and as it may be encoded. (The keys of certificates and of accounts at their
+//! authorities are looked for where there are some, in `tls`.)
 
 use std::collections::BTreeSet;
 

@@ -1,9 +1,11 @@
 //! Certificates that the issuer orders itself, from an authority that connects to ports 80 and 443 to see who is there.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use super::authority::HOST;
+use super::silence::Scalar;
 use super::world::{AcmeServer, World, ready, text};
 use crate::harness::{Issuer, Postgres, Running, Settings, eventually};
 
@@ -123,16 +125,71 @@ async fn a_certificate_ordered_by_http_is_renewed_in_time_and_outlives_restart_a
     issuer.set_clock_ahead(0.0);
 
     // A file that is gone would be noticed, so the root stays where it was.
-    let saved = std::fs::read(&root).expect("the authority's certificate");
+    let saved = fs::read(&root).expect("the authority's certificate");
     authority.kill().await;
-    std::fs::create_dir_all(root.parent().expect("a folder")).expect("a folder");
-    std::fs::write(&root, saved).expect("writing it again");
+    fs::create_dir_all(root.parent().expect("a folder")).expect("a folder");
+    fs::write(&root, saved).expect("writing it again");
     let running = serve(&world, &issuer).await;
 
     assert_eq!(world.certificate("127.0.0.1:443", HOST).await, Some(shown));
     assert!(!running.log().contains("ordering a certificate"), "{}", running.log());
     assert!(world.curl(&["--cacert", &kept, "--fail", &format!("https://{HOST}{DISCOVERY}")]).await.is_some());
-    std::fs::remove_file(&root).expect("removing it");
+    fs::remove_file(&root).expect("removing it");
+}
+
+#[tokio::test]
+async fn a_certificate_outlives_the_exchange_of_the_key_encryption_key_and_no_log_has_its_key() {
+    let world = World::new(&format!("127.0.0.1 {HOST}")).await;
+    let authority = AcmeServer::serve(&world).await;
+    let postgres = Postgres::serve().await;
+    let issuer = configured("127.0.0.1", &authority.root(), "");
+    issuer.use_database(&postgres.socket_url());
+    issuer.append_config("[log]\nlevel = \"trace\"\nrequests = true\n");
+    let (old, new) = (format!("\"{}\"", text(&issuer.path("kek"))), format!("\"{}\"", text(&issuer.path("kek-new"))));
+    fs::write(issuer.path("kek-new"), "YW5vdGhlciBrZXkgb2YgdGhlIHN0b3JpZXMsIDMyIGI=\n").expect("writing a key");
+    let running = serve(&world, &issuer).await;
+    let shown = world.certificate("127.0.0.1:443", HOST).await.expect("a certificate");
+    let mut log = running.stop().await.stderr;
+    let mut secrets = Vec::from(Scalar::of_acme(&issuer, "kek", &postgres).await);
+
+    issuer.edit_config(&old, &format!("[{new}, {old}]"));
+    let rewrapped = issuer.json(&["keys", "rewrap"]).await;
+    issuer.edit_config(&format!("[{new}, {old}]"), &new);
+    let running = serve(&world, &issuer).await;
+
+    assert_eq!((&rewrapped["certificate_keys"], &rewrapped["acme_accounts"]), (&1.into(), &1.into()), "{rewrapped}");
+    assert!(
+        rewrapped["rewrapped"].as_u64().is_some_and(|count| count > 2) && rewrapped["lost"] == serde_json::json!([])
+    );
+    assert_eq!(world.certificate("127.0.0.1:443", HOST).await.as_ref(), Some(&shown));
+    let without_old = running.stop().await.stderr;
+    assert!(!without_old.contains("ordering a certificate"), "{without_old}");
+    log.push_str(&without_old);
+
+    // As if nobody had rewrapped them: they are sealed under a key that there is no more.
+    for lose in [
+        "UPDATE certificates SET private_sealed = overlay(private_sealed placing '\\x0102030405060708'::bytea from 2) \
+         RETURNING name",
+        "UPDATE acme_accounts SET credentials_sealed = \
+         overlay(credentials_sealed placing '\\x0102030405060708'::bytea from 2) RETURNING directory_url",
+    ] {
+        assert_eq!(postgres.texts(lose).await.len(), 1);
+    }
+    let check = issuer.command(&["check"]).await;
+    assert_eq!(check.code, Some(0), "{check:?}");
+    for told in ["0102030405060708", "the server orders another certificate", "the server makes another account"] {
+        assert!(check.stderr.contains(told), "{check:?}");
+    }
+    let running = serve(&world, &issuer).await;
+
+    assert_ne!(world.certificate("127.0.0.1:443", HOST).await, Some(shown), "better another one than none");
+    let anew = running.stop().await.stderr;
+    for told in ["could not be taken from the database", "making another account", "0102030405060708"] {
+        assert!(anew.contains(told), "no {told}: {anew}");
+    }
+    log.push_str(&anew);
+    secrets.extend(Scalar::of_acme(&issuer, "kek-new", &postgres).await);
+    assert!(log.contains("TRACE") && secrets.iter().all(|secret| !secret.stands_in(&log)), "{log}");
 }
 
 #[tokio::test]
@@ -140,7 +197,7 @@ async fn an_authority_that_does_not_answer_is_told_of_and_stops_nothing() {
     let world = World::new(&format!("127.0.0.1 {HOST}")).await;
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("root.crt");
-    std::fs::write(&root, super::authority::Authority::new().certificate).expect("written");
+    fs::write(&root, super::authority::Authority::new().certificate).expect("written");
     let issuer = configured("127.0.0.1", &root, "");
 
     let mut running = start(&world, &issuer);
