@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use http::{Method, Request};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{sample, scrape};
-use crate::harness::{Issuer, Person, Settings, Talker, python, send, target_folder};
+use crate::harness::{Issuer, Person, Settings, Talker, eventually, python, send, target_folder};
 
 const BILLING: (&str, &str) = ("billing", Settings::SECRET);
 const ALICE: &str = "[[user]]\nusername = \"alice\"\npassword = \"violet-harbour-lantern-42\"\n";
@@ -96,6 +97,21 @@ async fn prometheus_reads_every_line_and_finds_what_happened() {
     let seen = server.resident_kib() as f64;
     assert!((memory - seen).abs() < seen / 2.0, "{memory} KiB, and the kernel says {seen}");
     assert!(families.iter().any(|(name, kind, _)| name == "keywheel_build" && kind == "info"), "{text}");
+}
+
+#[tokio::test]
+async fn memory_that_passwords_took_is_given_back() {
+    let issuer = Issuer::new(Settings::PLAIN);
+    issuer.append_config(ALICE);
+    let server = issuer.serve().await;
+
+    for _ in 0..3 {
+        Person::new(&issuer, "alice", "violet-harbour-lantern-42").sign_in().await;
+        eventually("19 MiB are given back", Duration::from_secs(10), async || {
+            (server.resident_kib() + 15 * 1024 < server.peak_resident_kib()).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

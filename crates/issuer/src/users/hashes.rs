@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::pbkdf2;
@@ -13,6 +14,8 @@ use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 use subtle::ConstantTimeEq as _;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::PasswordHash;
@@ -175,26 +178,63 @@ fn argon2(
 ) -> Result<Zeroizing<Vec<u8>>, NotComputed> {
     let mut digest = Zeroizing::new(vec![0; length]);
     let argon2 = Argon2::new(algorithm, version, params.clone());
-    let mut memory = match params.block_count() == current().block_count() {
-        true => spare_memory().pop().unwrap_or_default(),
-        // Another's parameters, until its owner signs in.
-        false => Vec::new(),
-    };
+    let is_current = params.block_count() == current().block_count();
+    // Another's parameters count until its owner signs in.
+    let spare = if is_current { spare().pieces.pop() } else { None };
+    let mut memory = spare.unwrap_or_else(|| Vec::with_capacity(params.block_count().max(GIVEN_BACK_BLOCKS)));
     memory.resize(params.block_count(), Block::new());
     let computed = argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut digest, &mut memory);
-    if memory.len() == current().block_count() {
-        spare_memory().push(memory);
+    if is_current {
+        keep(memory);
     }
     computed.map_err(|_| NotComputed)?;
     Ok(digest)
 }
 
 /// What hashes were computed in and others will be: as many pieces as were needed at once. Given back each time, 19 MiB
-/// would cost thousands of page faults anew, and the allocator would keep a piece for each thread that ever had one.
-/// Nothing is in them that the digest does not tell.
-fn spare_memory() -> MutexGuard<'static, Vec<Vec<Block>>> {
-    static SPARE: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
+/// would cost thousands of page faults anew. Nothing is in them that the digest does not tell.
+struct Spare {
+    pieces: Vec<Vec<Block>>,
+    used_at: Option<Instant>,
+    /// Somebody will give them back.
+    is_watched: bool,
+}
+
+fn spare() -> MutexGuard<'static, Spare> {
+    static SPARE: Mutex<Spare> = Mutex::new(Spare { pieces: Vec::new(), used_at: None, is_watched: false });
     SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps a piece for the next hash, if that comes soon.
+fn keep(memory: Vec<Block>) {
+    // A command ends soon, and gives everything back.
+    let Ok(runtime) = Handle::try_current() else { return };
+    let mut spare = spare();
+    spare.pieces.push(memory);
+    spare.used_at = Some(Instant::now());
+    if !std::mem::replace(&mut spare.is_watched, true) {
+        runtime.spawn(give_back());
+    }
+}
+
+/// Gives the pieces back once no hash was computed for [`KEPT`].
+async fn give_back() {
+    struct Watching;
+    impl Drop for Watching {
+        fn drop(&mut self) {
+            let mut spare = spare();
+            spare.pieces = Vec::new();
+            spare.is_watched = false;
+        }
+    }
+    let _watching = Watching;
+    loop {
+        let used_at = spare().used_at;
+        let Some(left) = used_at.and_then(|at| KEPT.checked_sub(at.elapsed())).filter(|left| !left.is_zero()) else {
+            return;
+        };
+        tokio::time::sleep(left).await;
+    }
 }
 
 fn current() -> Params {
@@ -320,6 +360,12 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 /// What the hashes begin with that are made so.
 pub(crate) const CURRENT_PREFIX: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
+/// Room of 33 MiB, of which only what is written to costs memory. glibc gives back what is larger than 32 MiB as soon as it is
+/// freed (`M_MMAP_THRESHOLD`, mallopt(3)); of what is smaller it learns to keep more each time.
+const GIVEN_BACK_BLOCKS: usize = 33 * 1024;
+/// How long memory is kept for the next hash: a few page faults matter to who signs in after another, not to who comes later.
+const KEPT: Duration = Duration::from_secs(1);
+
 /// Of our own salts and digests.
 pub(super) const SALT_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
@@ -395,6 +441,24 @@ mod tests {
         let params = format!("m={MEMORY_KIB},t={PASSES},p={LANES}");
         assert!(CURRENT_PREFIX.contains(&params), "what it says is what was done");
         assert!(Hash::parse(ours.expose()).expect("our own").is_current());
+    }
+
+    #[tokio::test]
+    async fn memory_is_kept_for_a_moment_and_then_given_back() {
+        for _ in 0..2 {
+            Hash::make(PASSWORD, b"0123456789abcdef").expect("enough memory");
+            assert_eq!(spare().pieces.len(), 1);
+            Hash::make(PASSWORD, b"0123456789abcdef").expect("enough memory");
+            assert_eq!(spare().pieces.len(), 1, "it is used again");
+
+            let given_back = async {
+                while spare().is_watched {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(KEPT * 20, given_back).await.expect("nobody hashes");
+            assert!(spare().pieces.is_empty());
+        }
     }
 
     #[test]
