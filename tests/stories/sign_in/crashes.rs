@@ -68,7 +68,8 @@ async fn crash_while_clients_refresh(mut world: World) {
 
         let client = Kept::new();
         for family in &families {
-            let used = family.used.as_ref().expect("a token was used before the kill");
+            // Of many at once, one may have had to wait for its first answer until the kill.
+            let Some(used) = &family.used else { continue };
             let again = ask(&client, &url, used).await;
             assert_eq!(again.as_ref(), Ok(&family.current), "crash {round}: what was received is not what is stored");
         }
