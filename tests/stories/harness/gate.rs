@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::http::get;
@@ -51,6 +52,10 @@ impl Gate {
     /// Kills it (SIGKILL), and waits for its end.
     pub(crate) async fn kill(self) {
         self.running.kill().await;
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
     }
 
     /// Everything it has written so far.

@@ -1,13 +1,16 @@
 //! Traefik and Envoy, which Debian does not have: their recipes can't be run here, but the gate is asked as they ask it.
 
+use std::time::Duration;
+
 use http::header::{AUTHORIZATION, HOST};
 use http::{Method, Request};
 use http_body_util::Full;
+use rustix::process::Signal;
 
 use super::product::asked_by;
 use super::recipe::identity_headers;
 use super::stack::{BILLING, gate_toml};
-use crate::harness::{Gate, Issuer, Reply, Settings, claims, send};
+use crate::harness::{Gate, Issuer, Reply, Settings, claims, eventually, send};
 
 /// How a proxy words its question about a request.
 type Ask = fn(gate: &str, method: &str, path: &str) -> http::request::Builder;
@@ -28,6 +31,23 @@ fn as_envoy(gate: &str, method: &str, path: &str) -> http::request::Builder {
     let method: Method = method.parse().expect("a method");
     let request = Request::builder().method(method).uri(format!("{gate}/verify{path}"));
     request.header(HOST, "api.example.com").header("x-envoy-internal", "true").header("x-forwarded-for", "192.0.2.7")
+}
+
+#[tokio::test]
+async fn a_hangup_ends_no_gate() {
+    let issuer = Issuer::new(Settings::PLAIN);
+    let _issuing = issuer.serve().await;
+    let config = asked_by("traefik", &gate_toml());
+    let gate = Gate::with_settings(&config, &[("ISSUER__0__URL", &issuer.url())]).await;
+
+    gate.signal(Signal::HUP);
+
+    eventually("the gate says what it did", Duration::from_secs(10), async || {
+        gate.log().contains("SIGHUP: there is nothing to read again").then_some(())
+    })
+    .await;
+    let request = as_traefik(&format!("http://{}", gate.listen), "GET", "/invoices/7").body(Full::default());
+    assert_eq!(send(request.expect("a request")).await.expect("an answer").status, 401);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -126,7 +126,11 @@ pub fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     let path = arguments.config.as_deref();
     match arguments.command {
-        Command::Serve => run_server(load(path)?).await,
+        Command::Serve => {
+            // First, since the default action of this signal is to end the process.
+            let hangup = listen_for(SignalKind::hangup())?;
+            run_server(load(path)?, hangup).await
+        }
         Command::Init => init(path.unwrap_or(Path::new(DEFAULT_FILE))),
         Command::Check => check(load(path)?),
         Command::Explain(command) => command.run(load(path)?).await,
@@ -140,7 +144,7 @@ fn load(path: Option<&Path>) -> Result<Config, Failure> {
 }
 
 /// Serves until SIGTERM or SIGINT, then lets the requests under way finish.
-async fn run_server(config: Config) -> Result<(), Failure> {
+async fn run_server(config: Config, hangup: Signal) -> Result<(), Failure> {
     let server = &config.server;
     raise_descriptor_limit(server.max_connections);
     let limits = Limits {
@@ -154,6 +158,7 @@ async fn run_server(config: Config) -> Result<(), Failure> {
         None => None,
     };
     let shutdown = shutdown_signal()?;
+    tokio::spawn(answer(hangup));
     let gate = Arc::new(Gate::build(config)?);
 
     if let Some(address) = operator.as_ref().and_then(|listener| listener.local_addr().ok()) {
@@ -242,9 +247,8 @@ fn describe(config: &Config) -> String {
 
 fn shutdown_signal() -> Result<Shutdown, Failure> {
     let (stop, stopped) = shutdown();
-    let failed = |error| Failure::failed(format!("cannot listen for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = listen_for(SignalKind::terminate())?;
+    let mut interrupt = listen_for(SignalKind::interrupt())?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: finishing the requests under way"),
@@ -259,6 +263,17 @@ fn shutdown_signal() -> Result<Shutdown, Failure> {
         std::process::exit(1);
     });
     Ok(stopped)
+}
+
+/// Says what SIGHUP does.
+async fn answer(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        info!("SIGHUP: there is nothing to read again; changes of the configuration need a restart");
+    }
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
 }
 
 /// Each connection takes a file descriptor, with an upstream two, and the usual soft limit is 1024.
