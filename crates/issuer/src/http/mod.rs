@@ -17,7 +17,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
@@ -118,8 +117,8 @@ impl Routes {
         let direct = self.0.direct.as_ref().map(|direct| (direct, direct.of(request.method(), request.uri().path())));
         let mut response = match direct {
             Some((Direct { app, .. }, Some(Address::Token))) => {
-                request.extensions_mut().insert(Peer(client));
-                token::token(State(Arc::clone(app)), request.map(Body::new)).await
+                let (parts, body) = request.into_parts();
+                token::respond(app, &parts, body, Some(client)).await
             }
             Some((Direct { app, .. }, Some(Address::Jwks))) => {
                 jwks::answer(app, request.method(), request.headers(), Some(client))

@@ -6,10 +6,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::BoxError;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Uri};
+use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 /// Why a request could not be read.
@@ -31,6 +32,11 @@ pub(crate) enum RequestError {
     Repeated,
 }
 
+/// What comes behind the head of a request: from the router in a box, or as hyper has it.
+pub(crate) trait RequestBody: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin {}
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin> RequestBody for B {}
+
 /// Who sent the request, as far as is known: whoever is at the other end of the connection, or behind a proxy of ours.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
@@ -41,9 +47,9 @@ pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
     /// Reads the body of a request with these headers as a form.
-    pub(crate) async fn read(
+    pub(crate) async fn read<B: RequestBody>(
         headers: &HeaderMap,
-        body: Body,
+        body: B,
         limit: usize,
         deadline: Duration,
     ) -> Result<Self, RequestError> {
@@ -119,8 +125,12 @@ pub(crate) fn decode(text: &[u8]) -> Result<String, RequestError> {
 }
 
 /// Reads a body that is no form.
-pub(crate) async fn read_body(body: Body, limit: usize, deadline: Duration) -> Result<Bytes, RequestError> {
-    let announced = http_body::Body::size_hint(&body).lower();
+pub(crate) async fn read_body<B: RequestBody>(
+    body: B,
+    limit: usize,
+    deadline: Duration,
+) -> Result<Bytes, RequestError> {
+    let announced = body.size_hint().lower();
     if announced > limit as u64 {
         return Err(RequestError::TooLarge);
     }

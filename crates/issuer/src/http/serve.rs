@@ -166,6 +166,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let (mut ending, mut ordered) = (false, false);
     loop {
         tokio::select! {
+            biased;
             result = connection.as_mut() => {
                 if let Err(error) = result {
                     debug!(%error, "connection ended in an error");

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
@@ -15,7 +14,7 @@ use tracing::info;
 use super::{OAuthError, client_assertion};
 use crate::app::App;
 use crate::clients::{Client, ClientAuthMethod};
-use crate::http::request::{Form, decode};
+use crate::http::request::{Form, RequestBody, decode};
 use crate::registry::Registry;
 use crate::telemetry;
 
@@ -31,29 +30,35 @@ enum Presented<'f> {
     Name(&'f str),
 }
 
-/// Reads a request to `endpoint` and finds out which client sent it: the first steps of every endpoint for clients.
+/// Reads the parameters of a request of a client.
 ///
 /// # Errors
 /// - [`OAuthError::Unreadable`]: no form, or not one as it should be
 /// - [`OAuthError::InvalidRequest`]: parameters in the address, where they would be logged ("MUST NOT be included in the
 ///   request URI", RFC 6749 §2.3.1)
-/// - those of [`authenticate`]
-pub(super) async fn identify(
-    app: &App,
-    parts: &Parts,
-    body: Body,
-    endpoint: &str,
-) -> Result<(Form, Arc<Client>), OAuthError> {
+pub(super) async fn read<B: RequestBody>(app: &App, parts: &Parts, body: B) -> Result<Form, OAuthError> {
     if parts.uri.query().is_some() {
         return Err(OAuthError::InvalidRequest("parameters belong into the body, not into the address"));
     }
     let server = &app.config.server;
-    let form = Form::read(&parts.headers, body, server.max_body_bytes, server.body_timeout).await?;
-    let client = authenticate(app, &parts.headers, &form, endpoint).await.inspect_err(|refusal| {
+    Ok(Form::read(&parts.headers, body, server.max_body_bytes, server.body_timeout).await?)
+}
+
+/// Finds out which client sent a request to `endpoint`: the first step of every endpoint for clients.
+///
+/// # Errors
+/// Those of [`authenticate`]
+pub(super) async fn identify(
+    app: &App,
+    headers: &HeaderMap,
+    form: &Form,
+    endpoint: &str,
+) -> Result<Arc<Client>, OAuthError> {
+    let client = authenticate(app, headers, form, endpoint).await.inspect_err(|refusal| {
         info!(reason = %refusal, "a client did not authenticate");
     })?;
     telemetry::client_is(&client);
-    Ok((form, client))
+    Ok(client)
 }
 
 /// Finds out which client sent a request to `endpoint`. A client can use only the method it is registered for; a secret

@@ -17,7 +17,7 @@ use http::{Request, StatusCode};
 use keywheel_jose::AccessTokenClaims;
 use serde_json::{Map, Value, json};
 
-use super::client_auth::identify;
+use super::client_auth::{identify, read};
 use super::opaque::sha256;
 use super::{OAuthError, presented};
 use crate::app::App;
@@ -37,7 +37,8 @@ pub(crate) async fn introspect(State(app): State<Arc<App>>, request: Request<Bod
 
 async fn answer(app: &App, request: Request<Body>) -> Result<Value, OAuthError> {
     let (parts, body) = request.into_parts();
-    let (form, client) = identify(app, &parts, body, ENDPOINT).await?;
+    let form = read(app, &parts, body).await?;
+    let client = identify(app, &parts.headers, &form, ENDPOINT).await?;
     // Step 1.
     if client.is_public() {
         return Err(OAuthError::InvalidClient);

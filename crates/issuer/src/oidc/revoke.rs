@@ -12,7 +12,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
 
-use super::client_auth::identify;
+use super::client_auth::{identify, read};
 use super::opaque::sha256;
 use super::{OAuthError, presented};
 use crate::app::App;
@@ -42,7 +42,8 @@ pub(crate) async fn preflight(State(app): State<Arc<App>>, headers: HeaderMap) -
 
 /// `client` becomes known before the answer does.
 async fn answer(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Client>>) -> Result<(), OAuthError> {
-    let (form, known) = identify(app, parts, body, ENDPOINT).await?;
+    let form = read(app, parts, body).await?;
+    let known = identify(app, &parts.headers, &form, ENDPOINT).await?;
     let client = &*client.insert(known);
     let token = form.get("token").ok_or(OAuthError::InvalidRequest("token is missing"))?;
     let address = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string());

@@ -7,6 +7,7 @@
 //!
 //! No key is parsed on this path, and for `client_credentials` the database is not read.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -18,7 +19,7 @@ use keywheel_jose::Timestamp;
 use serde_json::{Map, Value};
 use tracing::{debug, error};
 
-use super::client_auth::identify;
+use super::client_auth::{identify, read};
 use super::grants::{OnBehalf, authorization_code, client_credentials, refresh_token};
 use super::json::push_member;
 use super::mint::{IdTokenRequest, Person};
@@ -26,7 +27,7 @@ use super::opaque::Opaque;
 use super::{AccessTokenRequest, OAuthError, profile};
 use crate::app::App;
 use crate::clients::{Client, GrantType};
-use crate::http::request::{Form, Peer};
+use crate::http::request::{Form, Peer, RequestBody};
 use crate::http::{cors, reply};
 use crate::keys::SignError;
 use crate::storage::{NewGrant, Origin};
@@ -48,15 +49,22 @@ const ENDPOINT: &str = "/oauth2/token";
 /// Answers a token request.
 pub(crate) async fn token(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let peer = parts.extensions.get().map(|Peer(address)| *address);
+    respond(&app, &parts, body, peer).await
+}
+
+/// The same to whoever sent this from `peer`.
+pub(crate) async fn respond<B: RequestBody>(app: &App, parts: &Parts, body: B, peer: Option<IpAddr>) -> Response {
     let mut client = None;
-    let response = match grant(&app, &parts, body, &mut client).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            app.metrics.refused(refusal.code());
-            refusal.into_response()
-        }
+    let granted = match read(app, parts, body).await {
+        Ok(form) => grant(app, &parts.headers, form, peer, &mut client).await,
+        Err(refusal) => Err(refusal),
     };
-    cors::readable(&app, &parts.headers, client.as_deref(), response)
+    let response = granted.unwrap_or_else(|refusal| {
+        app.metrics.refused(refusal.code());
+        refusal.into_response()
+    });
+    cors::readable(app, &parts.headers, client.as_deref(), response)
 }
 
 /// `OPTIONS /oauth2/token`
@@ -65,15 +73,19 @@ pub(crate) async fn preflight(State(app): State<Arc<App>>, headers: HeaderMap) -
 }
 
 /// `client` becomes known before the answer does.
-async fn grant(app: &App, parts: &Parts, body: Body, client: &mut Option<Arc<Client>>) -> Result<Response, OAuthError> {
-    let (form, known) = identify(app, parts, body, ENDPOINT).await?;
-    let client = &*client.insert(known);
+async fn grant(
+    app: &App,
+    headers: &HeaderMap,
+    form: Form,
+    peer: Option<IpAddr>,
+    client: &mut Option<Arc<Client>>,
+) -> Result<Response, OAuthError> {
+    let client = &*client.insert(identify(app, headers, &form, ENDPOINT).await?);
 
     let grant_type = form.get("grant_type");
     let now = app.clock.now();
-    let peer = parts.extensions.get::<Peer>();
     // Of no use to a client that acts for itself.
-    let address = peer.filter(|_| grant_type != Some("client_credentials")).map(|peer| peer.0.to_string());
+    let address = peer.filter(|_| grant_type != Some("client_credentials")).map(|peer| peer.to_string());
     let origin = Origin { at: now, address: address.as_deref() };
     match grant_type {
         None => Err(OAuthError::InvalidRequest("grant_type is missing")),
