@@ -18,10 +18,12 @@ use rsa::BigUint;
 use rsa::pkcs1::DecodeRsaPrivateKey as _;
 use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use rsa::traits::PublicKeyParts as _;
+use rustix::process::setpriority_process;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 use signature::Signer;
+use tokio::sync::oneshot;
 use tracing::info;
 use zeroize::Zeroizing;
 
@@ -93,7 +95,7 @@ impl PrivateKey {
         Self::from_pkcs8(alg, pkcs8)
     }
 
-    /// [`Self::generate`] on a blocking thread, telling what takes so long.
+    /// [`Self::generate`] on a thread of its own, which lets the others go first, telling what takes so long.
     ///
     /// # Errors
     /// [`MaterialError::Generate`], [`MaterialError::Algorithm`].
@@ -102,8 +104,16 @@ impl PrivateKey {
             Algorithm::RS256 | Algorithm::PS256 => info!(target: PROGRESS, "making a {rsa_bits}-bit RSA key for {alg}"),
             _ => info!(target: PROGRESS, "making a key for {alg}"),
         }
-        let made = tokio::task::spawn_blocking(move || Self::generate(alg, rsa_bits)).await;
-        made.unwrap_or(Err(MaterialError::Generate(alg)))
+        let (told, made) = oneshot::channel();
+        let generate = move || {
+            // Nobody needs the key before it has been announced; tokens are waited for. Where the system does not allow it,
+            // they share.
+            let _ = setpriority_process(None, NICE);
+            let _ = told.send(Self::generate(alg, rsa_bits));
+        };
+        let thread = std::thread::Builder::new().name("key generation".to_owned()).spawn(generate);
+        thread.map_err(|_| MaterialError::Generate(alg))?;
+        made.await.unwrap_or(Err(MaterialError::Generate(alg)))
     }
 
     /// Reads a private key from PEM or JWK text. `alg` chooses between RS256 (the default, if the JWK says nothing)
@@ -320,6 +330,9 @@ fn expect_algorithm(asked: Option<Algorithm>, possible: &[Algorithm]) -> Result<
 fn rsa_pkcs8(secret: &rsa::RsaPrivateKey) -> Option<Zeroizing<Vec<u8>>> {
     secret.to_pkcs8_der().ok().map(|der| Zeroizing::new(der.as_bytes().to_vec()))
 }
+
+/// A tenth of the share of threads that serve, while these are busy (sched(7)).
+const NICE: i32 = 10;
 
 #[cfg(test)]
 mod tests {
