@@ -1,5 +1,6 @@
 //! Medians, ranges and percentiles.
 
+use std::iter::Sum;
 use std::time::Duration;
 
 /// The middle of several measurements, and how far they lie apart.
@@ -47,6 +48,13 @@ impl Latencies {
 
     pub(crate) fn max(&self) -> Duration {
         Duration::from_nanos(self.nanoseconds.iter().copied().max().unwrap_or(0))
+    }
+}
+
+impl Sum for Latencies {
+    /// All of them together.
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        Self { nanoseconds: parts.flat_map(|part| part.nanoseconds).collect() }
     }
 }
 

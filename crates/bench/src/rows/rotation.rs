@@ -1,6 +1,9 @@
 //! `rotation/…`: how long answers take while every key turns each few seconds, beside a server whose keys do not turn.
 //!
 //! The same mixture goes to both at an even rate that neither is busy with, so that what is seen is a stall, not a queue.
+//!
+//! The p99 of one window is its twelfth slowest answer, which is as much chance as anything. So the ratio is that of all
+//! windows of each taken together; the lowest and the highest are those of windows.
 
 use std::time::Duration;
 
@@ -77,47 +80,38 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> Result<()> {
     for (kind, what) in KINDS.iter().enumerate() {
         let name = format!("rotation/{what}");
         if bench.arguments.wants(&name) {
-            let of = |windows: &[Vec<Seen>]| windows.iter().map(|window| window[kind]).collect::<Vec<_>>();
-            bench.table.add(row(name, &of(&with), &of(&without)));
+            let of = |windows: &[Vec<Latencies>]| windows.iter().map(|window| window[kind].clone()).collect::<Vec<_>>();
+            bench.table.add(row(name, of(&with), of(&without)));
         }
     }
     Ok(())
 }
 
-/// Latencies of one kind in one window, in milliseconds.
-#[derive(Clone, Copy)]
-struct Seen {
-    p50: f64,
-    p99: f64,
-    max: f64,
-}
-
-fn one_window(process: &Process, duration: Duration) -> Result<Vec<Seen>> {
+/// Latencies in one window, by kind.
+fn one_window(process: &Process, duration: Duration) -> Result<Vec<Latencies>> {
     let plan = Plan { rate: Some(RATE), ..Plan::of(16, duration) };
     let mut mixture = Mixture::new(plan.connections);
     Load::connect(process.address, plan)?.run(&mut mixture)?;
-    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-    let seen = mixture.latencies.iter_mut().map(|latencies| Seen {
-        p50: ms(latencies.percentile(0.5)),
-        p99: ms(latencies.percentile(0.99)),
-        max: ms(latencies.max()),
-    });
-    Ok(seen.collect())
+    Ok(mixture.latencies)
 }
 
-fn row(name: String, with: &[Seen], without: &[Seen]) -> Row {
-    let median = |windows: &[Seen], of: fn(&Seen) -> f64| Spread::of(windows.iter().map(of)).median;
-    let words = |windows: &[Seen]| {
-        let most = windows.iter().map(|seen| seen.max).fold(0.0, f64::max);
-        format!("p50 {:.2} ms, max {most:.1} ms", median(windows, |seen| seen.p50))
+fn row(name: String, mut with: Vec<Latencies>, mut without: Vec<Latencies>) -> Row {
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let p99 = |latencies: &mut Latencies| ms(latencies.percentile(0.99));
+    let windows = Spread::of(with.iter_mut().zip(&mut without).map(|(with, without)| p99(with) / p99(without)));
+    let (mut with, mut without): (Latencies, Latencies) = (with.into_iter().sum(), without.into_iter().sum());
+    let words = |latencies: &mut Latencies| {
+        format!("p50 {:.2} ms, max {:.1} ms", ms(latencies.percentile(0.5)), ms(latencies.max()))
     };
+    let note = format!("{}; without {}", words(&mut with), words(&mut without));
+    let (ours, theirs) = (p99(&mut with), p99(&mut without));
     Row {
         name,
         unit: "p99 ms",
-        ours: median(with, |seen| seen.p99),
-        peer: ("keys that stay".to_owned(), median(without, |seen| seen.p99)),
-        ratio: Spread::of(with.iter().zip(without).map(|(with, without)| with.p99 / without.p99)),
+        ours,
+        peer: ("keys that stay".to_owned(), theirs),
+        ratio: Spread { median: ours / theirs, ..windows },
         target: Target::AtMost(1.1),
-        note: format!("{}; without {}", words(with), words(without)),
+        note,
     }
 }
