@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use crate::harness::{Issuer, Settings, get, kids, send_raw};
+use crate::harness::{Issuer, Settings, eventually, get, kids, send_raw};
 
 const JWKS: &str = "GET /.well-known/jwks.json HTTP/1.1\r\nhost: id.example.com\r\nuser-agent: a-verifier/1\r\n";
 const DISCOVERY: &str = "GET /.well-known/openid-configuration HTTP/1.1\r\nHost: id.example.com\r\n";
@@ -124,21 +127,31 @@ async fn fetches_are_counted_and_have_ids() {
 async fn a_server_that_leaves_says_so_to_fetchers() {
     let settings = Settings { server: "shutdown_delay = \"2s\"\n", ..Settings::PLAIN };
     let issuer = Issuer::new(settings);
-    let running = issuer.serve().await;
+    let mut running = issuer.serve().await;
+    let mut stream = TcpStream::connect(issuer.listen).await.expect("a connection");
     let fetch = format!("{JWKS}\r\n");
-    let pieces = [fetch.as_bytes(), fetch.as_bytes(), fetch.as_bytes()];
-    // One before the announcement, one after it, and one that must not be answered any more.
-    let talk = send_raw(issuer.listen, &pieces, Duration::from_millis(700));
-    let leave = async {
-        tokio::time::sleep(Duration::from_millis(350)).await;
-        running.stop().await
-    };
 
-    let (reply, exit) = tokio::join!(talk, leave);
+    stream.write_all(fetch.as_bytes()).await.expect("sent");
+    let mut text = String::new();
+    while !text.ends_with("]}") {
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).await.expect("an answer");
+        assert_ne!(length, 0, "{text}");
+        text.push_str(std::str::from_utf8(&piece[..length]).expect("ASCII"));
+    }
+    running.signal(Signal::TERM);
+    eventually("it says that it leaves", Duration::from_secs(2), async || {
+        issuer.readiness().await.filter(|reply| reply.status == 503)
+    })
+    .await;
+    // The second of these comes too late.
+    stream.write_all(format!("{fetch}{fetch}").as_bytes()).await.expect("sent");
+    stream.read_to_string(&mut text).await.expect("answers to the end");
+    let exit = running.ended().await;
 
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    let replies = alike(&reply.text);
-    assert_eq!(replies.len(), 2, "{}", reply.text);
+    let replies = alike(&text);
+    assert_eq!(replies.len(), 2, "{text}");
     assert!(!replies[0].contains(&"connection: close".to_owned()), "{replies:?}");
     assert!(replies[1].contains(&"connection: close".to_owned()), "{replies:?}");
     let set = replies[1].iter().find(|line| line.starts_with("{\"keys\":")).expect("a key set");

@@ -451,12 +451,9 @@ mod tests {
             Hash::make(PASSWORD, b"0123456789abcdef").expect("enough memory");
             assert_eq!(spare().pieces.len(), 1, "it is used again");
 
-            let given_back = async {
-                while spare().is_watched {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            };
-            tokio::time::timeout(KEPT * 20, given_back).await.expect("nobody hashes");
+            assert!(spare().is_watched, "somebody gives it back");
+
+            tokio::time::timeout(KEPT * 20, give_back()).await.expect("nobody hashes");
             assert!(spare().pieces.is_empty());
         }
     }
